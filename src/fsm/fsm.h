@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: MIT */
+/* fsm: the state machine: entries in, results out, the store changed.
+ *
+ * Purpose   evaluates every op at apply against the store and the entry's stamp, never against a
+ *           clock, so that every node and every replay comes to the same state
+ * Threads   loop
+ * Owner     results borrow from the store and the entry: valid during the callback
+ * Order     entries in index order; ≤ the store's applied index are skipped
+ * Errors    FSM_REBUILD: the op had no effect because the new value must be built from a payload
+ *           first (APPEND, SETRANGE, RENAME, COPY of slab values, results over inline_max): the
+ *           proposer reads, stages and proposes PUT with OP_IF_MOD. Damage in an entry is a PANIC:
+ *           the log was checked before
+ * Source    DESIGN §4 "Evaluation is at apply"
+ */
+#ifndef FSM_FSM_H
+#define FSM_FSM_H
+
+#include "fsm/entry.h"
+#include "store/store.h"
+
+#define FSM_INLINE_APPEND_MAX ((size_t)16 << 10) /* a value built by an op stays inline up to this */
+
+enum fsm_status {
+    FSM_OK,       /* done; value and old as the op defines */
+    FSM_NIL,      /* refused by NX/XX or key absent: no effect */
+    FSM_ABORTED,  /* a condition of the unit failed: no effect */
+    FSM_REBUILD,  /* no effect: see above */
+    FSM_NOINT,    /* ERR value is not an integer or out of range */
+    FSM_NOFLOAT,  /* ERR value is not a valid float */
+    FSM_OVERFLOW, /* ERR increment or decrement would overflow */
+    FSM_NANINF,   /* ERR increment would produce NaN or Infinity */
+    FSM_NOKEY,    /* ERR no such key (RENAME) */
+    FSM_TOOBIG    /* ERR string exceeds maximum allowed size (proto-max-bulk-len) */
+};
+
+struct fsm_result {
+    enum op op;
+    enum fsm_status status;
+    int64_t value;       /* counts, lengths, INCRBY */
+    struct slice text;   /* INCRBYFLOAT */
+    bool has_old;        /* GETDEL, GETEX, PUT_GET: the record before the op */
+    struct record old;
+    uint64_t mod;        /* of the key after the op */
+    bool last;           /* the last op of its unit */
+};
+
+struct fsm {
+    struct store *store;
+    uint32_t node;         /* whose holder entries are ours */
+    size_t value_max;      /* proto-max-bulk-len, checked by APPEND and SETRANGE */
+    /* keys that changed: WATCH and the RAM tier (place of the replaced payload). May be NULL. */
+    void (*on_change)(void *ctx, struct slice key);
+    void *ctx;
+};
+
+/* For each op of an own group, in order. before_op is called ahead of it (reads of a MULTI run
+ * there), result behind it. */
+struct fsm_observer {
+    void (*before_op)(void *ctx, uint32_t op_index);
+    void (*result)(void *ctx, uint32_t op_index, const struct fsm_result *r);
+    void *ctx;
+};
+
+/* observer: NULL for entries of others and on replay. h: decoded header, for the caller. */
+void fsm_apply(struct fsm *f, uint64_t index, uint64_t term, struct slice entry,
+               const struct fsm_observer *observer, struct entry_header *h);
+
+/* Logical digest over all key records without their places (DEBUG DIGEST, cluster tests). */
+int fsm_digest(struct fsm *f, uint64_t *out);
+
+#endif

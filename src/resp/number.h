@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: MIT */
+/* number: text ↔ numbers exactly as Redis converts them.
+ *
+ * Purpose   strict integers (no space, no plus, no leading zero), long doubles of INCRBYFLOAT,
+ *           memory sizes of conf files, Redis's quoting of strings
+ * Threads   any
+ * Errors    false, output untouched
+ */
+#ifndef RESP_NUMBER_H
+#define RESP_NUMBER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/slice.h"
+
+#define NUMBER_TEXT_MAX 5120 /* longest text number_format_ld can make (%.17Lf of the largest) */
+
+bool number_parse_i64(struct slice s, int64_t *out);
+bool number_parse_u64(struct slice s, uint64_t *out);
+bool number_parse_ld(struct slice s, long double *out); /* no NaN, no space */
+bool number_parse_double(struct slice s, double *out);
+
+/* Shortest form of %.17Lf with trailing zeros cut ("3", "0.1"); returns the length. */
+size_t number_format_ld(long double v, char *out, size_t size);
+
+/* Case-insensitive comparison of an argument with a word in any case. */
+bool number_is_word(struct slice s, const char *word);
+
+#endif

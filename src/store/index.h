@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: MIT */
+/* index: index.mdb, the durable map of keys, expiries, volumes and state (LMDB).
+ *
+ * Purpose   read side for the loop, write side for the checkpoint worker; the only place besides
+ *           slab and backup that knows LMDB
+ * Threads   index_get, scans, index_renew: loop (one NOTLS read transaction). index_write_*: the
+ *           checkpoint worker. open, close: alone
+ * Lifetime  no LMDB pointer leaves: values are copied into the caller's index_buf, scan callbacks
+ *           get slices valid during the call
+ * Errors    0, ERR_NOTFOUND, ERR_CORRUPT, ERR_NOSPC, ERR_IO; a doubtful commit is ERR_IO and the
+ *           environment must not be written again (the process stops, the log has everything)
+ * Limits    map INDEX_MAP_BYTES, fixed: address space only
+ * Source    lmdb.h 0.9.24; facts on LMDB: never WRITEMAP, never NOSYNC, one open per process
+ */
+#ifndef STORE_INDEX_H
+#define STORE_INDEX_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/slice.h"
+#include "store/volume.h"
+
+#define INDEX_MAP_BYTES ((size_t)1 << 40)
+#define INDEX_STATE_VERSION 1
+#define INDEX_CLEAN 1u /* state.flags: closed by a clean stop */
+
+struct index_state {
+    uint32_t flags, node, boot;
+    uint8_t cluster[16];
+    uint64_t applied, term, clock_ms, keys, bytes;
+};
+
+struct index_buf { /* reused between calls; start zeroed, index_buf_fini at the end */
+    uint8_t *mem;
+    size_t size, len;
+};
+
+struct index_stats {
+    uint64_t file_bytes, keys, depth, free_pages;
+};
+
+struct index;
+
+/* path: index.mdb, made if absent (then state is zeroed). detail: 512 bytes, one line. */
+int index_open(const char *path, struct index **out, char *detail);
+void index_close(struct index *ix);
+int index_load_state(struct index *ix, struct index_state *out);
+int index_load_volumes(struct index *ix, struct volume_row **rows, size_t *count); /* malloc */
+
+/* A fresh snapshot for the loop: once per wake-up and after each checkpoint. */
+int index_renew(struct index *ix);
+void index_release(struct index *ix); /* until the next use: an idle loop pins no pages */
+
+int index_get(struct index *ix, struct slice key, struct index_buf *out);
+void index_buf_fini(struct index_buf *b);
+
+/* Keys ≥ from (or > from) in order; cb returns false to stop. */
+typedef bool (*index_scan_cb)(void *ctx, struct slice key, struct slice value);
+int index_scan(struct index *ix, struct slice from, bool after, index_scan_cb cb, void *ctx);
+/* Expiry rows with a deadline ≤ upto_ms, earliest first. */
+typedef bool (*index_expiry_cb)(void *ctx, uint64_t expire_ms, struct slice key);
+int index_scan_expiry(struct index *ix, uint64_t upto_ms, index_expiry_cb cb, void *ctx);
+uint64_t index_count(struct index *ix);
+void index_stats(struct index *ix, struct index_stats *out);
+
+/* One write transaction: begin … commit or abort. put/del keep the expiry rows in step (they look
+ * at the record they replace). reserve_bytes: fallocated beyond the file's end first (KEEP_SIZE),
+ * so that a full disk is ERR_NOSPC here and never a failed commit. */
+int index_write_begin(struct index *ix, uint64_t reserve_bytes);
+int index_write_drop_keys(struct index *ix); /* FLUSHALL: key and expiry rows */
+int index_write_put(struct index *ix, struct slice key, struct slice value);
+int index_write_del(struct index *ix, struct slice key);
+int index_write_state(struct index *ix, const struct index_state *state);
+int index_write_volumes(struct index *ix, const struct volume_row *rows, size_t count);
+int index_write_commit(struct index *ix);
+void index_write_abort(struct index *ix);
+
+/* The whole tree, every check (start after an unclean stop, sldmkv-check). progress may be NULL. */
+int index_verify(struct index *ix, uint64_t *keys, uint64_t *bad,
+                 void (*progress)(void *ctx, uint64_t done), void *ctx);
+/* A consistent copy of the environment into a new file (BACKUP). Any thread. */
+int index_copy(struct index *ix, const char *path);
+
+#endif

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: MIT */
+/* lease: keys that eviction must not take for some time.
+ *
+ * Purpose   a key found by EXISTS or KVMATCH stays until its lease ends (its own TTL and DEL win)
+ * Threads   loop
+ * Limits    LEASE_MAX keys, 16 bytes each, by 64-bit hash: a collision spares one key more; when
+ *           full, the lease that ends first nearby is replaced. Memory grows with use
+ * Source    LMCache's native client never returns from a nil GET that follows a positive EXISTS
+ */
+#ifndef STORE_LEASE_H
+#define STORE_LEASE_H
+
+#include "base/slice.h"
+
+#define LEASE_MAX (1u << 20)
+#define LEASE_MS_MAX (24u * 3600 * 1000)
+
+struct lease;
+
+struct lease *lease_new(void);
+void lease_free(struct lease *l);
+void lease_take(struct lease *l, struct slice key, uint64_t now_ms, uint64_t until_ms);
+bool lease_held(const struct lease *l, struct slice key, uint64_t now_ms);
+size_t lease_count(const struct lease *l, uint64_t now_ms);
+
+#endif

@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: MIT */
+/* volume: the volume table: which slab files exist, what lives in them, when one is free again.
+ *
+ * Purpose   hands out slots, counts references, recycles. Knows descriptors and numbers, not LMDB
+ *           (slab.h) and not keys
+ * Threads   loop; a worker uses the struct volume_io that its job carries
+ * States
+ *   state     entered by              guaranteed here                       leaves to
+ *   FREE      format done, checkpoint  nothing refers to it, refs = pins = 0  OPEN
+ *   OPEN      volumes_alloc            slots below cursor are handed out      SEALED, FAILED
+ *   SEALED    full or replaced         no new slots                           FREE, FAILED
+ *   FAILED    doubtful I/O, bad file   never written or acknowledged again    —
+ * Rule      SEALED → FREE only in volumes_checkpointed(): live was 0 in the rows that are now
+ *           durable, is 0 now, and no pin is held. This one rule covers crash, move, delete, replay
+ * Units     bytes include the 4 KiB header and padding (VOLUME_SLOT)
+ * Limits    at most VOLUMES_MAX files; volume size < 4 GiB (LMDB's value limit)
+ */
+#ifndef STORE_VOLUME_H
+#define STORE_VOLUME_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/io.h"
+#include "base/worker.h"
+#include "store/record.h"
+
+#define VOLUMES_MAX 65536
+#define VOLUME_HEADER 4096u
+
+enum volume_state { VOLUME_FREE = 1, VOLUME_OPEN = 2, VOLUME_SEALED = 3, VOLUME_FAILED = 4 };
+
+struct volume_row { /* as stored in index.mdb */
+    uint32_t number, generation;
+    enum volume_state state;
+    uint64_t cursor, live_bytes, live_records, opened_ms;
+};
+
+struct volume_io { /* what a job needs; valid while the job's pin is held */
+    const struct io_ops *io;
+    int fd;
+    uint64_t base; /* file offset of the value area */
+    uint32_t number, generation;
+    uint8_t uuid[16]; /* store uuid */
+};
+
+struct volumes_config {
+    const char *dir;
+    const struct io_ops *io;
+    uint64_t volume_size; /* of new files */
+    uint32_t target;      /* number of volumes this store may have */
+    uint8_t uuid[16];
+    struct worker *maint; /* formats one volume ahead */
+    void (*on_space)(void *ctx); /* a volume became FREE or was formatted: allocate again */
+    void *ctx;
+};
+
+struct volumes_stats {
+    uint64_t count, free, open, sealed, failed, formatting;
+    uint64_t capacity_bytes, live_bytes, live_records, pinned, recycled, format_errors;
+};
+
+struct volumes;
+
+/* rows: from the index; files without a row are FREE (formatted after the last checkpoint). */
+int volumes_open(const struct volumes_config *c, const struct volume_row *rows, size_t count,
+                 struct volumes **out, char *detail);
+void volumes_close(struct volumes *v);
+
+static inline uint64_t volume_slot(uint64_t length)
+{
+    return VOLUME_HEADER + ((length + 4095) & ~(uint64_t)4095);
+}
+uint64_t volumes_max_value(const struct volumes *v);
+
+/* A slot in the OPEN volume, pinned. Opens the next FREE volume when it does not fit and asks for
+ * a format ahead. ERR_AGAIN: none is free yet, wait for on_space; ERR_NOSPC: the last format met a
+ * full disk. evictable space is the caller's affair. reserve: true = MOVE may use the last one. */
+int volumes_alloc(struct volumes *v, uint64_t length, bool moving, uint64_t now_ms,
+                  struct place *out);
+
+/* A key record refers to the slot (apply, replay, MOVE) or no longer does. On replay a generation
+ * above the known one means the volume was reopened after the checkpoint. ERR_CORRUPT: no such
+ * volume or an older generation: the record is a miss. */
+int volumes_ref(struct volumes *v, struct place p, uint64_t length);
+void volumes_unref(struct volumes *v, struct place p, uint64_t length);
+
+/* A staged payload, a reader, a scan: the volume stays. */
+int volumes_pin(struct volumes *v, uint32_t number, uint32_t generation, struct volume_io *out);
+void volumes_unpin(struct volumes *v, uint32_t number);
+
+/* Hits since written, for eviction: one bit per 4 KiB slot, memory only. */
+void volumes_mark_hit(struct volumes *v, struct place p);
+bool volumes_was_hit(const struct volumes *v, struct place p);
+
+void volumes_fail(struct volumes *v, uint32_t number, const char *why); /* sticky */
+
+/* Rows as they are now, for the checkpoint being frozen (malloc). */
+size_t volumes_freeze(struct volumes *v, struct volume_row **rows);
+/* Those rows are durable: recycles what the rule allows, forgets the frozen picture. */
+void volumes_checkpointed(struct volumes *v);
+void volumes_checkpoint_failed(struct volumes *v);
+
+/* After replay: the header chain behind the cursor of OPEN volumes is walked so that nothing
+ * durable is overwritten; *max_applied: largest applied index found in a header. Blocking (start). */
+int volumes_recover(struct volumes *v, uint64_t *max_applied);
+
+/* For eviction and BACKUP: SEALED volumes, oldest opened first; false = none after `after_ms`. */
+bool volumes_oldest(struct volumes *v, struct volume_row *out);
+bool volumes_emptiest(struct volumes *v, struct volume_row *out);
+size_t volumes_rows(struct volumes *v, struct volume_row **rows); /* malloc; INFO, BACKUP */
+void volumes_get_stats(const struct volumes *v, struct volumes_stats *out);
+void volumes_check(const struct volumes *v); /* invariants, DASSERT builds and tests */
+
+#endif
