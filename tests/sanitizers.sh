@@ -1,6 +1,24 @@
-# Sourced: the run-time options of every sanitized test process, and how to recognise a report.
-# Reports must end the process, and be seen even when the process was to die anyway.
-export ASAN_OPTIONS="${ASAN_OPTIONS:-detect_leaks=1:abort_on_error=0:exitcode=99:detect_stack_use_after_return=1:strict_string_checks=1:allocator_may_return_null=1}"
-export UBSAN_OPTIONS="${UBSAN_OPTIONS:-print_stacktrace=1:halt_on_error=1}"
-export TSAN_OPTIONS="${TSAN_OPTIONS:-halt_on_error=0:exitcode=99:second_deadlock_stack=1:suppressions=$root/tests/tsan.supp}"
-SANITIZER_BANNER='(ERROR|WARNING): (Address|Leak|Thread|Memory)Sanitizer|runtime error: |SUMMARY: [A-Za-z]+Sanitizer'
+# Sourced, with $root set: the run-time options of every sanitized test process.
+# Reports go to files of their own (one a process), so none is lost with a process that was to be
+# killed anyway, or with output nobody reads.
+SAN_REPORTS=${SAN_REPORTS:-$root/build/tmp/reports}
+mkdir -p "$SAN_REPORTS"
+
+san_common="exitcode=99:log_path=$SAN_REPORTS/report"
+ASAN_OPTIONS="$san_common:detect_leaks=1:detect_stack_use_after_return=1"
+ASAN_OPTIONS+=":strict_string_checks=1:allocator_may_return_null=1"
+UBSAN_OPTIONS="$san_common:print_stacktrace=1:halt_on_error=1"
+TSAN_OPTIONS="$san_common:second_deadlock_stack=1:suppressions=$root/tests/tsan.supp"
+export SAN_REPORTS ASAN_OPTIONS UBSAN_OPTIONS TSAN_OPTIONS
+
+# Prints the reports there are and removes them; true when there was none.
+no_reports() {
+    local f rc=0
+    for f in "$SAN_REPORTS"/report.*; do
+        [ -e "$f" ] || continue
+        rc=1
+        head -n 80 "$f"
+        rm -f "$f"
+    done
+    return "$rc"
+}

@@ -1,10 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* test: the smallest harness a unit test needs.
  *
- *   TEST(name)
- *   {
- *       CHECK_EQ_INT(parse("7"), 7);
- *   }
+ *   TEST(name) { CHECK_EQ_INT(parse("7"), 7); }
  *   TEST_MAIN
  *
  * Purpose   one program per module; prints TAP ("ok N - name"), exit status 1 when a test failed.
@@ -13,8 +10,7 @@
  *           other thread it prints the operands and aborts
  * Owner     what a failed test had allocated stays allocated; the process ends soon
  * Errors    every check prints file, line, expression and both operands
- * Limits    TEST_TIMEOUT_S for the whole program, TEST_TIMEOUT_SLOW_S under a sanitizer; then abort.
- *           A test that waits for nothing never meets it
+ * Limits    TEST_TIMEOUT_S for the program, TEST_TIMEOUT_SLOW_S under a sanitizer; then abort
  */
 #ifndef TESTS_UNIT_TEST_H
 #define TESTS_UNIT_TEST_H
