@@ -12,6 +12,9 @@
 MAKEFLAGS += --no-builtin-rules
 .DEFAULT_GOAL := all
 
+# The whole output tree may stand elsewhere: make BUILD=/some/folder
+BUILD ?= build
+
 V ?=
 Q := $(if $(V),,@)
 say = @$(if $(V),:,printf '  %-5s %s\n')
@@ -93,42 +96,42 @@ UNIT_TESTS := $(patsubst tests/unit/%.c,%,$(wildcard tests/unit/test_*.c))
 UNIT_HELPERS := $(filter-out $(UNIT_TESTS:%=tests/unit/%.c),$(wildcard tests/unit/*.c))
 
 # Where a program of configuration $1 goes: the release ones straight into build/.
-bin = $(if $(filter release,$1),build,build/$1)
-objs = $(patsubst %.c,build/$1/obj/%.o,$2)
+bin = $(if $(filter release,$1),$(BUILD),$(BUILD)/$1)
+objs = $(patsubst %.c,$(BUILD)/$1/obj/%.o,$2)
 # In an expanded link line a source is in its object, everything else is as it stands.
-unit = $(UNIT_TESTS:%=build/$1/tests/%)
+unit = $(UNIT_TESTS:%=$(BUILD)/$1/tests/%)
 utils = $(UTILS:%=$(call bin,$1)/%)
 server = $(if $(wildcard src/main.c),$(call bin,$1)/sldmkv-server)
 
 define CONFIG_RULES
 # The flags are a prerequisite of every object: other flags, other objects.
-build/$1/flags: FORCE
+$(BUILD)/$1/flags: FORCE
 	@mkdir -p $$(@D)
 	@echo '$$(CC) $$(CPPFLAGS_ALL) $$(CFLAGS_ALL) $$(FLAGS_$1) $$(CFLAGS) / $$(LD_$1) $$(LDFLAGS) $$(LIBS_$1)' >$$@.new
 	@if cmp -s $$@.new $$@; then rm $$@.new; else mv $$@.new $$@; fi
 
-build/$1/obj/%.o: %.c build/$1/flags | deps
+$(BUILD)/$1/obj/%.o: %.c $(BUILD)/$1/flags | deps
 	$$(say) CC '$$< [$1]'
 	@mkdir -p $$(@D)
 	$$(Q)$$(CC) $$(CPPFLAGS_ALL) -MMD -MP $$(CFLAGS_ALL) $$(FLAGS_$1) $$(CFLAGS) -c -o $$@ $$<
 
 # Made anew when the list of its members changes, so that a removed source leaves no object in it.
-build/$1/libsldmkv.a: $(call objs,$1,$(LIB_SRC)) build/$1/members
+$(BUILD)/$1/libsldmkv.a: $(call objs,$1,$(LIB_SRC)) $(BUILD)/$1/members
 	@rm -f $$@
 	$$(Q)$$(AR) rcs $$@ $$(filter %.o,$$^)
 
-build/$1/members: FORCE
+$(BUILD)/$1/members: FORCE
 	@mkdir -p $$(@D)
 	@echo '$(LIB_SRC)' >$$@.new
 	@if cmp -s $$@.new $$@; then rm $$@.new; else mv $$@.new $$@; fi
 
-$(call bin,$1)/sldmkv-server: $(call objs,$1,src/main.c) build/$1/libsldmkv.a
+$(call bin,$1)/sldmkv-server: $(call objs,$1,src/main.c) $(BUILD)/$1/libsldmkv.a
 	$$(say) LINK $$@
 	$$(Q)$$(CC) $$(LD_$1) $$(LDFLAGS) -pthread -Wl,--as-needed -o $$@ $$(filter %.o %.a,$$^) $$(LIBS_$1)
 
 $(foreach u,$(UTILS),$(call UTIL_RULE,$1,$u))
 
-build/$1/tests/%: build/$1/obj/tests/unit/%.o $(call objs,$1,$(UNIT_HELPERS)) build/$1/libsldmkv.a
+$(BUILD)/$1/tests/%: $(BUILD)/$1/obj/tests/unit/%.o $(call objs,$1,$(UNIT_HELPERS)) $(BUILD)/$1/libsldmkv.a
 	$$(say) LINK $$@
 	@mkdir -p $$(@D)
 	$$(Q)$$(CC) $$(LD_$1) $$(LDFLAGS) -pthread -Wl,--as-needed -o $$@ $$(filter %.o %.a,$$^) $$(LIBS_$1)
@@ -136,14 +139,14 @@ endef
 
 # utils/x.c is the program build/x; utils/x/*.c, when there are any, are more of its sources.
 define UTIL_RULE
-$(call bin,$1)/$2: $(call objs,$1,utils/$2.c $(wildcard utils/$2/*.c)) build/$1/libsldmkv.a
+$(call bin,$1)/$2: $(call objs,$1,utils/$2.c $(wildcard utils/$2/*.c)) $(BUILD)/$1/libsldmkv.a
 	$$(say) LINK $$@
 	$$(Q)$$(CC) $$(LD_$1) $$(LDFLAGS) -pthread -Wl,--as-needed -o $$@ $$(filter %.o %.a,$$^) $$(LIBS_$1) $$(UTIL_LIBS)
 
 endef
 
 $(foreach c,$(CONFIGS),$(eval $(call CONFIG_RULES,$c)))
--include $(shell find build/*/obj -name '*.d' 2>/dev/null)
+-include $(shell find $(BUILD)/*/obj -name '*.d' 2>/dev/null)
 
 .PHONY: FORCE deps
 FORCE:
@@ -155,8 +158,117 @@ deps:
 
 # ---- targets ----------------------------------------------------------------------------------
 
-.PHONY: all unit
-all: $(call server,$(CFG)) $(call utils,$(CFG)) build/$(CFG)/libsldmkv.a ## build the server and the tools (default)
+.PHONY: all run unit test check bench demo install uninstall clean help
 
-unit: $(call unit,$(CFG)) ## C unit tests only; with DEBUG=1 or SAN=… in that configuration
+## all: the server, the tools and the library (default)
+all: $(call server,$(CFG)) $(call utils,$(CFG)) $(BUILD)/$(CFG)/libsldmkv.a
+
+## run: install what is missing, build, start the server on 127.0.0.1:50051 with ./data
+run: all
+	$(Q)exec $(BUILD)/sldmkv-server conf/sldmkv.conf $(ARGS)
+
+# Unit tests run with failpoints and expensive checks: in the debug configuration, unless a
+# sanitizer is asked for.
+TEST_CFG := $(if $(SAN),$(CFG),debug)
+
+## unit: the C unit tests alone (make unit T=word runs those whose name contains the word)
+unit: $(foreach t,$(call unit,$(TEST_CFG)),$(if $(findstring $(or $(T),test_),$(notdir $t)),$t))
 	$(Q)tests/run_unit.sh $(if $(SAN),-s) $^
+
+# With a sanitizer: the suites that exercise our C code; Python packages and the demo add nothing.
+SUITES := tests/deps tests/server tests/crash tests/utils tests/client tests/client@redis43 \
+	vllm_connector/tests
+SAN_SUITES := tests/server tests/crash tests/utils
+suites := $(foreach s,$(if $(SAN),$(SAN_SUITES),$(SUITES)),$(if $(wildcard $(firstword $(subst @, ,$s))),$s))
+venvs := $(BUILD)/venv/ready $(if $(SAN),,$(BUILD)/venv-redis43/ready $(BUILD)/venv-demo/ready)
+
+# What the test runners and the Python suites find in their environment.
+export SLDMKV_BUILD = $(abspath $(BUILD))
+export SLDMKV_BIN = $(abspath $(call bin,$(CFG)))
+export SLDMKV_SERVER = $(SLDMKV_BIN)/sldmkv-server
+export SLDMKV_SERVER_FAIL = $(abspath $(call bin,$(TEST_CFG)))/sldmkv-server
+export SLDMKV_TEST_DIR = $(SLDMKV_BUILD)/tmp
+export SLDMKV_DEMO_PYTHON = $(SLDMKV_BUILD)/venv-demo/bin/python
+
+## test: every test, C and Python, with all they need; SAN=… runs C code's tests in that build
+test: $(call unit,$(TEST_CFG)) $(call server,$(CFG)) $(call utils,$(CFG)) \
+		$(call server,$(TEST_CFG)) $(venvs) $(BUILD)/bin/redis-server
+	$(Q)tests/run.sh $(if $(SAN),-s) $(call unit,$(TEST_CFG)) -- $(suites)
+
+## check: format, include direction, header owners, sizes, words, warnings of two compilers
+check: all $(call unit,debug) | check-deps
+	$(Q)tests/check/run.sh
+
+## bench: throughput and latency, next to redis-server in the same run
+bench: all $(BUILD)/venv/ready $(BUILD)/bin/redis-server
+	$(Q)PATH=$(SLDMKV_BUILD)/bin:$$PATH $(BUILD)/venv/bin/python utils/bench.py $(ARGS)
+
+## demo: prefill, store, kill -9, restart, load, and the same tokens again
+demo: all $(BUILD)/venv-demo/ready
+	$(Q)PYTHONPATH=$(CURDIR)/vllm_connector $(BUILD)/venv-demo/bin/python \
+		vllm_connector/examples/demo_prefix.py $(ARGS)
+
+# build/venv from tests/requirements.txt, build/venv-x from tests/requirements-x.txt.
+define VENV_RULE
+$(BUILD)/$1/ready: tests/$2 | test-deps
+	$$(say) VENV '$(BUILD)/$1 (tests/$2)'
+	@mkdir -p $(BUILD)
+	$$(Q)$$(PYTHON) -m venv $$(@D)
+	$$(Q)$$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -r $$<
+	@touch $$@
+endef
+$(eval $(call VENV_RULE,venv,requirements.txt))
+$(foreach n,redis43 demo,$(eval $(call VENV_RULE,venv-$n,requirements-$n.txt)))
+
+# Debian's redis-tools carries the server under the name of a tool; with a package redis-server a
+# daemon would start by itself.
+$(BUILD)/bin/redis-server: | test-deps
+	@mkdir -p $(@D)
+	@ln -sf "$$(command -v redis-server || command -v redis-check-rdb)" $@
+
+# One after the other: two apt-gets would wait for each other's lock.
+.PHONY: test-deps check-deps
+test-deps: | deps
+check-deps: | test-deps
+test-deps check-deps:
+	$(if $(SKIP_DEPS),,$(Q)deps/install.sh $(@:%-deps=%))
+
+# ---- installation -----------------------------------------------------------------------------
+
+INSTALLED_BIN := sldmkv-server sldmkv-check
+MAN1 := sldmkv-server.1 sldmkv-check.1
+bindir = $(DESTDIR)$(PREFIX)/bin
+mandir = $(DESTDIR)$(PREFIX)/share/man/man1
+docdir = $(DESTDIR)$(PREFIX)/share/doc/sldmkv
+confdir = $(DESTDIR)$(SYSCONFDIR)/sldmkv
+installed_paths = sed -e 's|/usr/local|$(PREFIX)|g; s|/etc/sldmkv|$(SYSCONFDIR)/sldmkv|g'
+
+## install: programs, conf, systemd unit, man pages; DESTDIR, PREFIX (/usr/local), SYSCONFDIR (/etc)
+install: all
+	install -d $(bindir) $(mandir) $(docdir) $(confdir) $(DESTDIR)$(UNITDIR) \
+		$(DESTDIR)$(PREFIX)/lib/sysusers.d
+	install -m 755 $(INSTALLED_BIN:%=$(BUILD)/%) $(bindir)
+	install -m 644 $(MAN1:%=utils/%) $(mandir)
+	install -m 644 LICENSE NOTICE $(docdir)
+	$(installed_paths) utils/sldmkv.service >$(DESTDIR)$(UNITDIR)/sldmkv.service
+	install -m 644 utils/sldmkv.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/sldmkv.conf
+	sed -e 's|^data-dir .*|data-dir /var/lib/sldmkv|' conf/sldmkv.conf >$(confdir)/sldmkv.conf.dist
+	[ -e $(confdir)/sldmkv.conf ] || cp $(confdir)/sldmkv.conf.dist $(confdir)/sldmkv.conf
+	@echo 'Next: systemd-sysusers; systemctl daemon-reload; systemctl enable --now sldmkv'
+
+## uninstall: what install put there, but neither the conf (it may be edited) nor any data
+uninstall:
+	rm -f $(INSTALLED_BIN:%=$(bindir)/%) $(MAN1:%=$(mandir)/%) $(DESTDIR)$(UNITDIR)/sldmkv.service
+	rm -f $(DESTDIR)$(PREFIX)/lib/sysusers.d/sldmkv.conf $(confdir)/sldmkv.conf.dist
+	rm -rf $(docdir)
+	@echo 'Kept: $(confdir)/sldmkv.conf and the data directory'
+
+## clean: remove build/ (never ./data)
+clean:
+	rm -rf $(BUILD)
+
+## help: this list
+help:
+	@sed -n 's/^## \([a-z]*\): /  \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
+	@echo '  SAN=address,undefined | SAN=thread | DEBUG=1   another configuration for all, unit, test'
+	@echo '  V=1 shows commands · ARGS=… for run, bench, demo · SKIP_DEPS=1 never calls deps/install.sh'

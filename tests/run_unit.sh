@@ -6,8 +6,10 @@
 set -u
 slow=
 [ "${1:-}" = "-s" ] && { slow=1; shift; }
+[ $# -gt 0 ] || { echo "run_unit.sh: no test program of that name" >&2; exit 1; }
 root=$(cd "$(dirname "$0")/.." && pwd)
-export TMPDIR="${TMPDIR:-$root/build/tmp}"
+build=${SLDMKV_BUILD:-$root/build}
+export TMPDIR="${TMPDIR:-$build/tmp}"
 mkdir -p "$TMPDIR"
 [ -n "$slow" ] && export TEST_SLOW=1
 SAN_REPORTS=$(mktemp -d) # of this run alone

@@ -1,7 +1,7 @@
-# Sourced, with $root set: the run-time options of every sanitized test process.
+# Sourced, with $root and $build set: the run-time options of every sanitized test process.
 # Reports go to files of their own (one a process), so none is lost with a process that was to be
 # killed anyway, or with output nobody reads.
-SAN_REPORTS=${SAN_REPORTS:-$root/build/tmp/reports}
+SAN_REPORTS=${SAN_REPORTS:-$build/tmp/reports}
 mkdir -p "$SAN_REPORTS"
 
 san_common="exitcode=99:log_path=$SAN_REPORTS/report"

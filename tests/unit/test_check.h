@@ -14,7 +14,8 @@
 
 #define TEST_CHECK_NUM(a, op, b, type, fmt)                                                        \
     do {                                                                                           \
-        type test_a = (a), test_b = (b);                                                           \
+        type test_a = (a);                                                                         \
+        type test_b = (b);                                                                         \
         if (!(test_a op test_b)) {                                                                 \
             fprintf(stderr, "# CHECK failed: %s %s %s\n#   got  %" fmt "\n#   want %" fmt "\n",    \
                     #a, #op, #b, test_a, test_b);                                                  \
