@@ -2,18 +2,19 @@
 /* parse: RESP requests, from bytes to arguments.
  *
  * Purpose   an incremental parser of multi-bulk and inline commands as Redis 7 reads them. It does
- *           no I/O: the connection feeds it bytes, and for a bulk over RESP_DIRECT_MIN gives it the
+ *           no I/O: the connection feeds it bytes, and for a bulk over PARSE_DIRECT_MIN gives it the
  *           place where the bytes shall go, so that a value is received once, into its final
  *           buffer
  * Threads   one owner
  * Owner     small arguments are copied into the parser's arena; a direct bulk's memory and owner
- *           token come from the caller (parse_direct) and leave with parse_take_args
+ *           token come from the caller (parse_direct) and leave with argv
  * Lifetime  arguments are valid until parse_next_command / parse_fini
  * Limits    struct parse_limits, changed when a client authenticates; nothing is allocated from an
  *           announced count or length, only for bytes that arrived
- * Errors    PARSE_ERROR: p->error is Redis's text ("Protocol error: invalid bulk length"); the
- *           connection answers -ERR and closes. A missing CRLF after a bulk is an error (stricter
- *           than Redis 7.0; as Valkey 9)
+ * Errors    PARSE_ERROR: p->error is Redis's text without "ERR " ("Protocol error: invalid bulk
+ *           length"); the connection answers -ERR and closes; parse_feed goes on to say PARSE_ERROR.
+ *           A missing CRLF after a bulk or a length is an error (stricter than Redis 7.0; as Valkey
+ *           9.0.6), and a wrong byte for $ is told at once, not when its line ends
  * Source    Redis 7.0 networking.c behaviour, by test; CVE-2021-32675, -2026-27623
  */
 #ifndef RESP_PARSE_H
@@ -31,8 +32,8 @@
 
 struct parse_limits {
     size_t bulk_max;  /* proto-max-bulk-len; 16,384 before AUTH */
-    size_t args_max;  /* PARSE_ARGS_MAX; 10 before AUTH */
-    size_t arena_max; /* small arguments of one command together: -ERR above it */
+    size_t args_max;  /* PARSE_ARGS_MAX; 10 before AUTH: less means "unauthenticated" in errors */
+    size_t arena_max; /* small arguments of one command and their table together: -ERR above it */
 };
 
 struct parse_arg {
@@ -44,9 +45,10 @@ struct parse_arg {
 enum parse_status {
     PARSE_MORE,    /* all input used, command incomplete */
     PARSE_COMMAND, /* p->argc, p->argv are complete */
-    PARSE_DIRECT,  /* a bulk of p->direct_len bytes follows: call parse_direct, or
-                      parse_discard to read it away (the command then ends in PARSE_COMMAND with
-                      p->discarded set) */
+    PARSE_DIRECT,  /* a bulk of p->direct_len bytes follows, argument p->argc; the ones before it
+                      can be read. Call parse_direct, or parse_discard to read it away (the argument
+                      is then empty and the command ends in PARSE_COMMAND with p->discarded set).
+                      Until then parse_feed takes nothing and says PARSE_DIRECT again */
     PARSE_ERROR
 };
 
