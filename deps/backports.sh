@@ -36,7 +36,7 @@ one_line_style() {
                 if (name == "arch") name = "Architectures"
                 else if (name == "lang") name = "Languages"
                 else if (name == "target") name = "Targets"
-                else name = toupper(substr(name, 1, 1)) substr(name, 2)
+                else name = title(name)
                 rest = rest name ": " value "\001"
             }
         }
@@ -48,6 +48,12 @@ one_line_style() {
         for (i = uri + 2; i <= n; i++)
             comps = comps " " f[i]
         printf "%s\t%s \tURIs: %s\001%s\n", " " f[uri + 1] " ", comps, f[uri], rest
+    }
+    function title(name, part, i, n, out) { # signed-by: Signed-By
+        n = split(name, part, "-")
+        for (i = 1; i <= n; i++)
+            out = out (i > 1 ? "-" : "") toupper(substr(part[i], 1, 1)) substr(part[i], 2)
+        return out
     }' "$1"
 }
 
