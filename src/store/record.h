@@ -20,8 +20,9 @@
 #define RECORD_KEY_MAX 480
 #define RECORD_META_MAX 255  /* model, seq */
 #define RECORD_HOLDERS_MAX 7
-#define RECORD_FIXED 64      /* bytes before model */
+#define RECORD_FIXED 56      /* bytes before model */
 #define RECORD_SLAB_TAIL 32  /* place + payload id, before holders */
+#define RECORD_REMOTE_TAIL 16 /* payload id, before holders */
 #define RECORD_CHECK 8
 
 enum record_kind { RECORD_INLINE = 1, RECORD_SLAB = 2, RECORD_REMOTE = 3 };
@@ -74,5 +75,7 @@ size_t record_size(const struct record *r);
 /* out: record_size() bytes. The check covers key and value. */
 void record_encode(const struct record *r, struct slice key, uint8_t *out);
 int record_decode(struct slice key, struct slice value, struct record *out);
+/* The deadline of an encoded record without looking at its check: which expiry row it has. */
+uint64_t record_expire_of(struct slice value);
 
 #endif

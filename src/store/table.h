@@ -5,7 +5,7 @@
  *           and the frozen one (a checkpoint merges it; nobody writes)
  * Threads   loop; a frozen table is read by loop and checkpoint worker at the same time, so no
  *           look-up changes anything
- * Lifetime  the slice of a look-up lives until the next put or del of that key
+ * Lifetime  the slice of a look-up lives until the next put or del of that key, or table_drop_all
  * Limits    bytes are counted by the caller through table_bytes(): TABLE_BYTES_MAX,
  *           TABLE_KEYS_MAX trigger a checkpoint; a small reserve above is for deletes
  */
@@ -36,17 +36,23 @@ uint8_t *table_put(struct table *t, struct slice key, size_t size);
 void table_del(struct table *t, struct slice key);
 
 size_t table_count(const struct table *t);
-size_t table_bytes(const struct table *t);
+size_t table_bytes(const struct table *t); /* with its own overhead */
 
 /* FLUSHALL: forget everything, hide what is below (older table and index). */
 void table_drop_all(struct table *t);
 bool table_hides_below(const struct table *t);
 
-/* All entries in key order; `entries` is malloc'ed by the call (NULL + 0 when empty). */
 struct table_entry {
     struct slice key;
     struct slice value; /* ptr NULL = deleted */
 };
+/* All entries in key order; `entries` is malloc'ed by the call (NULL + 0 when empty). */
 size_t table_sorted(const struct table *t, struct table_entry **entries);
+/* The i-th key in the order of its first put or del, i < table_count(). A key keeps its number
+ * until table_drop_all(), which table_epoch() tells. */
+struct table_entry table_at(const struct table *t, size_t i);
+uint64_t table_epoch(const struct table *t);
+
+void table_check(const struct table *t); /* invariants, tests */
 
 #endif
