@@ -26,6 +26,9 @@ START_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 30.0
 REPLY_TIMEOUT_S = 20.0
 
+# Bounded, so that many servers fit on one disk; room for the largest value Redis takes.
+SMALL_STORE = {"max-store-bytes": "8gb", "volume-size": "1gb"}
+
 Arg = bytes | bytearray | memoryview | str | int | float
 
 SANITIZER = re.compile(
@@ -309,7 +312,8 @@ def free_port() -> int:
 
 def server_binary(target: str) -> str:
     if target == "redis":
-        found = shutil.which("redis-server")
+        built = Path(os.environ.get("SLDMKV_BUILD", REPO / "build")) / "bin" / "redis-server"
+        found = str(built) if built.exists() else shutil.which("redis-server")
         if not found:
             raise RuntimeError("redis-server is not installed")
         return found
@@ -368,7 +372,7 @@ class Server:
             fixed |= {"save": "", "appendonly": "no", "databases": "1", "dir": str(self.data)}
             fixed |= {"enable-debug-command": "yes", "daemonize": "no"}
         else:
-            fixed |= {"data-dir": str(self.data)}
+            fixed |= {"data-dir": str(self.data)} | SMALL_STORE
         fixed |= {"loglevel": "notice"}
         for name, value in (fixed | self.options).items():
             for one in value if isinstance(value, list) else [value]:
