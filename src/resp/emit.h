@@ -25,21 +25,23 @@ struct emit {
 };
 
 void emit_status(struct emit *e, const char *text); /* +OK */
-/* -text; CR, LF and NUL become spaces. text starts with its prefix ("ERR …"). */
+/* -text, which starts with its prefix ("ERR …"). CR and LF become spaces, in a status too; so does
+ * a NUL that came by a %c. */
 void emit_error(struct emit *e, const char *text);
 __attribute__((format(printf, 2, 3))) void emit_errorf(struct emit *e, const char *format, ...);
 void emit_int(struct emit *e, int64_t v);
-void emit_bool(struct emit *e, bool v);       /* #t / :1 */
-void emit_double(struct emit *e, double v);   /* , or bulk */
+void emit_bool(struct emit *e, bool v);     /* #t / :1 */
+void emit_double(struct emit *e, double v); /* , or bulk */
 void emit_bulk(struct emit *e, struct slice s);
 void emit_bulk_str(struct emit *e, const char *s);
 __attribute__((format(printf, 2, 3))) void emit_bulkf(struct emit *e, const char *format, ...);
-void emit_verbatim(struct emit *e, const char *type3, struct slice s); /* = or bulk */
-void emit_nil(struct emit *e);        /* $-1 or _ */
-void emit_nil_array(struct emit *e);  /* *-1 or _ */
+/* = or bulk; type3: "txt" or "mkd". */
+void emit_verbatim(struct emit *e, const char *type3, struct slice s);
+void emit_nil(struct emit *e);       /* $-1 or _ */
+void emit_nil_array(struct emit *e); /* *-1 or _ */
 void emit_array(struct emit *e, size_t count);
-void emit_map(struct emit *e, size_t pairs);  /* % or *2n */
-void emit_set(struct emit *e, size_t count);  /* ~ or * */
+void emit_map(struct emit *e, size_t pairs); /* % or *2n */
+void emit_set(struct emit *e, size_t count); /* ~ or * */
 
 /* $len CRLF … CRLF around payload bytes that the caller adds. */
 void emit_bulk_begin(struct emit *e, size_t len);

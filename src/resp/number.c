@@ -21,8 +21,7 @@ static bool parse_digits(const uint8_t *p, size_t len, uint64_t *out)
     for (size_t i = 0; i < len; i++) {
         unsigned digit = (unsigned)p[i] - '0';
 
-        if (digit > 9 || __builtin_mul_overflow(v, 10u, &v) ||
-            __builtin_add_overflow(v, digit, &v))
+        if (digit > 9 || __builtin_mul_overflow(v, 10u, &v) || __builtin_add_overflow(v, digit, &v))
             return false;
     }
     *out = v;
@@ -134,5 +133,6 @@ size_t number_format_ld(long double v, char *out, size_t size)
 
 bool number_is_word(struct slice s, const char *word)
 {
-    return strlen(word) == s.len && (s.len == 0 || strncasecmp((const char *)s.ptr, word, s.len) == 0);
+    return strlen(word) == s.len &&
+           (s.len == 0 || strncasecmp((const char *)s.ptr, word, s.len) == 0);
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* number: text ↔ numbers exactly as Redis converts them.
  *
- * Purpose   strict integers (no space, no plus, no leading zero), long doubles of INCRBYFLOAT,
- *           memory sizes of conf files, Redis's quoting of strings
+ * Purpose   strict integers (no space, no plus, no leading zero) and the floating-point numbers of
+ *           INCRBYFLOAT, both ways
  * Threads   any
  * Errors    false, output untouched
  */
@@ -19,10 +19,13 @@
 
 bool number_parse_i64(struct slice s, int64_t *out);
 bool number_parse_u64(struct slice s, uint64_t *out);
-bool number_parse_ld(struct slice s, long double *out); /* no NaN, no space */
+
+/* What strtold reads (hexadecimal, infinities) but no NaN, no space, no over- or underflow. */
+bool number_parse_ld(struct slice s, long double *out);
 bool number_parse_double(struct slice s, double *out);
 
-/* Shortest form of %.17Lf with trailing zeros cut ("3", "0.1"); returns the length. */
+/* %.17Lf with trailing zeros cut ("3", "0.1"), NUL behind it; size >= NUMBER_TEXT_MAX. Returns the
+ * length. */
 size_t number_format_ld(long double v, char *out, size_t size);
 
 /* Case-insensitive comparison of an argument with a word in any case. */

@@ -63,13 +63,13 @@ struct chunk {
 
 struct parse_priv {
     enum state state;
-    bool cr_seen;   /* in a CRLF or at the end of a length */
-    int64_t args;   /* announced, not yet received */
-    size_t bulk;    /* length of the bulk being received */
-    size_t got;     /* bytes of it received */
-    size_t small;   /* bytes of all small arguments, received and announced */
-    uint8_t *dst;   /* DIRECT */
-    void *owner;    /* DIRECT and its CRLF: not in argv yet */
+    bool cr_seen; /* in a CRLF or at the end of a length */
+    int64_t args; /* announced, not yet received */
+    size_t bulk;  /* length of the bulk being received */
+    size_t got;   /* bytes of it received */
+    size_t small; /* bytes of all small arguments, received and announced */
+    uint8_t *dst; /* DIRECT */
+    void *owner;  /* DIRECT and its CRLF: not in argv yet */
     /* number line that came in pieces */
     char digits[DIGITS_MAX];
     size_t ndigits; /* may count past the array */
@@ -247,8 +247,7 @@ static enum line number_rest(struct parse_priv *v, const uint8_t **at, const uin
             ++*at;
             if (c != '\n')
                 return LINE_NO_LF;
-            if (v->ndigits > DIGITS_MAX ||
-                !number_parse_i64(slice_of(v->digits, v->ndigits), out))
+            if (v->ndigits > DIGITS_MAX || !number_parse_i64(slice_of(v->digits, v->ndigits), out))
                 return LINE_BAD;
             v->cr_seen = false;
             v->ndigits = 0;

@@ -197,8 +197,10 @@ TEST(multibulk_commands)
     IN("*1\r\n$4\r\nPING\r\n", "(4:PING )");
     IN("*2\r\n$3\r\nGET\r\n$0\r\n\r\n", "(3:GET 0: )");
     IN("*2\r\n$4\r\nECHO\r\n$7\r\n\r\n\0*1$x\r\n", "(4:ECHO 7:<0d><0a><00>*1$x )");
-    IN("*1\r\n$4\r\nPING\r\n*2\r\n$4\r\nECHO\r\n$1\r\na\r\nPING\r\n", "(4:PING )(4:ECHO 1:a )(4:PING )");
-    IN("*10\r\n$1\r\n0\r\n$1\r\n1\r\n$1\r\n2\r\n$1\r\n3\r\n$1\r\n4\r\n$1\r\n5\r\n$1\r\n6\r\n$1\r\n7\r\n"
+    IN("*1\r\n$4\r\nPING\r\n*2\r\n$4\r\nECHO\r\n$1\r\na\r\nPING\r\n",
+       "(4:PING )(4:ECHO 1:a )(4:PING )");
+    IN("*10\r\n$1\r\n0\r\n$1\r\n1\r\n$1\r\n2\r\n$1\r\n3\r\n$1\r\n4\r\n$1\r\n5\r\n$1\r\n6\r\n$"
+       "1\r\n7\r\n"
        "$1\r\n8\r\n$10\r\n0123456789\r\n",
        "(1:0 1:1 1:2 1:3 1:4 1:5 1:6 1:7 1:8 10:0123456789 )");
 }
@@ -225,8 +227,16 @@ TEST(incomplete_commands_are_told)
 
 TEST(bad_counts)
 {
-    static const char *const bad[] = {"*abc\r\n", "*01\r\n", "*+1\r\n", "*\r\n", "* 1\r\n", "*1 \r\n",
-                                      "*-0\r\n", "*--1\r\n", "*1048577\r\n", "*3000000000\r\n",
+    static const char *const bad[] = {"*abc\r\n",
+                                      "*01\r\n",
+                                      "*+1\r\n",
+                                      "*\r\n",
+                                      "* 1\r\n",
+                                      "*1 \r\n",
+                                      "*-0\r\n",
+                                      "*--1\r\n",
+                                      "*1048577\r\n",
+                                      "*3000000000\r\n",
                                       "*9223372036854775808\r\n",
                                       "*11111111111111111111111111111111111111111111\r\n"};
 
@@ -238,8 +248,14 @@ TEST(bad_counts)
 
 TEST(bad_bulk_lengths)
 {
-    static const char *const bad[] = {"$abc\r\n", "$-1\r\n", "$04\r\n", "$\r\n", "$600000000\r\n",
-                                      "$536870913\r\n", "$9223372036854775808\r\n", "$1e3\r\n",
+    static const char *const bad[] = {"$abc\r\n",
+                                      "$-1\r\n",
+                                      "$04\r\n",
+                                      "$\r\n",
+                                      "$600000000\r\n",
+                                      "$536870913\r\n",
+                                      "$9223372036854775808\r\n",
+                                      "$1e3\r\n",
                                       "$18446744073709551617\r\n"};
     char text[64];
 
@@ -267,15 +283,18 @@ TEST(endless_number_lines)
     check_in(&wide, slice_of(line, sizeof(line)), false,
              "-Protocol error: too big mbulk count string");
     memcpy(line, "*1\r\n$", 5);
-    check_in(&wide, slice_of(line, sizeof(line)), false, "-Protocol error: too big bulk count string");
+    check_in(&wide, slice_of(line, sizeof(line)), false,
+             "-Protocol error: too big bulk count string");
 }
 
 TEST(limits_before_auth)
 {
     struct parse_limits narrow = {16384, 10, 1 << 20};
 
-    check_in(&narrow, slice_str("*11\r\n"), false, "-Protocol error: unauthenticated multibulk length");
-    check_in(&narrow, slice_str("*1048577\r\n"), false, "-Protocol error: invalid multibulk length");
+    check_in(&narrow, slice_str("*11\r\n"), false,
+             "-Protocol error: unauthenticated multibulk length");
+    check_in(&narrow, slice_str("*1048577\r\n"), false,
+             "-Protocol error: invalid multibulk length");
     check_in(&narrow, slice_str("*10\r\n$16384\r\n"), false, "…");
     check_in(&narrow, slice_str("*1\r\n$16385\r\n"), false,
              "-Protocol error: unauthenticated bulk length");
@@ -306,8 +325,12 @@ TEST(inline_commands)
     IN("PING\r\r\n", "(4:PING )");
     IN("  SET  a\tb \r\n", "(3:SET 1:a 1:b )");
     IN("ECHO a\rb\r\n", "(4:ECHO 1:a 1:b )");
-    IN("ECHO a\x0b" "b\r\n", "(4:ECHO 3:a<0b>b )");
-    IN("ECHO \x0c" "b\r\n", "(4:ECHO 1:b )");
+    IN("ECHO a\x0b"
+       "b\r\n",
+       "(4:ECHO 3:a<0b>b )");
+    IN("ECHO \x0c"
+       "b\r\n",
+       "(4:ECHO 1:b )");
     IN("ECHO a\0b\r\n", "(4:ECHO 3:a<00>b )");
     IN("1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18\n",
        "(1:1 1:2 1:3 1:4 1:5 1:6 1:7 1:8 1:9 2:10 2:11 2:12 2:13 2:14 2:15 2:16 2:17 2:18 )");
@@ -323,19 +346,28 @@ TEST(inline_quotes)
     IN("ECHO \"\\x4\"\r\n", "(4:ECHO 2:x4 )");
     IN("ECHO foo\"bar\"\r\n", "(4:ECHO 6:foobar )");
     IN("ECHO \"a\"\x0b\r\n", "(4:ECHO 1:a )");
-    IN("ECHO \"a\"\x0c" "b\r\n", "(4:ECHO 1:a 1:b )");
+    IN("ECHO \"a\"\x0c"
+       "b\r\n",
+       "(4:ECHO 1:a 1:b )");
     IN("\"*1\" x\r\n", "(2:*1 1:x )");
 }
 
 TEST(inline_errors)
 {
-    static const char *const bad[] = {"ECHO \"a b\"c\r\n", "ECHO \"open\r\n", "ECHO 'open\r\n",
-                                      "ECHO foo\"bar\"baz\r\n", "ECHO '\\'\r\n", "ECHO \"\\\"\r\n",
-                                      "ECHO \"a\\\r\n", "\"\r\n", "'\n", "a'b'c\n", "\"a\"\"b\"\n"};
+    static const char *const bad[] = {"ECHO \"a b\"c\r\n",
+                                      "ECHO \"open\r\n",
+                                      "ECHO 'open\r\n",
+                                      "ECHO foo\"bar\"baz\r\n",
+                                      "ECHO '\\'\r\n",
+                                      "ECHO \"\\\"\r\n",
+                                      "ECHO \"a\\\r\n",
+                                      "\"\r\n",
+                                      "'\n",
+                                      "a'b'c\n",
+                                      "\"a\"\"b\"\n"};
 
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
-        check_in(&wide, slice_str(bad[i]), false,
-                 "-Protocol error: unbalanced quotes in request");
+        check_in(&wide, slice_str(bad[i]), false, "-Protocol error: unbalanced quotes in request");
 }
 
 TEST(inline_length_limit)
@@ -403,8 +435,8 @@ TEST(several_direct_bulks_in_one_command)
     memcpy(p + in.len, one.ptr, one.len);
     memcpy(p + in.len + one.len, one.ptr, one.len);
     in.len += 2 * one.len;
-    snprintf(want, sizeof(want), "[17000][17000](4:MSET 17000:%016" PRIx64 "! 17000:%016" PRIx64 "! )",
-             h, h);
+    snprintf(want, sizeof(want),
+             "[17000][17000](4:MSET 17000:%016" PRIx64 "! 17000:%016" PRIx64 "! )", h, h);
     check_in(&wide, in, false, want);
     free((void *)(uintptr_t)one.ptr);
     free(p);
