@@ -158,7 +158,7 @@ deps:
 
 # ---- targets ----------------------------------------------------------------------------------
 
-.PHONY: all run unit test check bench demo install uninstall clean help
+.PHONY: all run unit test check format bench demo install uninstall clean help
 
 ## all: the server, the tools and the library (default)
 all: $(call server,$(CFG)) $(call utils,$(CFG)) $(BUILD)/$(CFG)/libsldmkv.a
@@ -176,8 +176,9 @@ unit: $(foreach t,$(call unit,$(TEST_CFG)),$(if $(findstring $(or $(T),test_),$(
 	$(Q)tests/run_unit.sh $(if $(SAN),-s) $^
 
 # With a sanitizer: the suites that exercise our C code; Python packages and the demo add nothing.
+# The connector is tested with torch and the newest redis-py, and once more with the oldest.
 SUITES := tests/deps tests/server tests/crash tests/utils tests/client tests/client@redis43 \
-	vllm_connector/tests
+	vllm_connector/tests@demo vllm_connector/tests@redis43
 SAN_SUITES := tests/server tests/crash tests/utils
 suites := $(foreach s,$(if $(SAN),$(SAN_SUITES),$(SUITES)),$(if $(wildcard $(firstword $(subst @, ,$s))),$s))
 venvs := $(BUILD)/venv/ready $(if $(SAN),,$(BUILD)/venv-redis43/ready $(BUILD)/venv-demo/ready)
@@ -195,9 +196,13 @@ test: $(call unit,$(TEST_CFG)) $(call server,$(CFG)) $(call utils,$(CFG)) \
 		$(call server,$(TEST_CFG)) $(venvs) $(BUILD)/bin/redis-server
 	$(Q)tests/run.sh $(if $(SAN),-s) $(call unit,$(TEST_CFG)) -- $(suites)
 
-## check: format, include direction, header owners, sizes, words, warnings of two compilers
-check: all $(call unit,debug) | check-deps
+## check: format, include direction, header owners, sizes, words, warnings, Python types
+check: all $(call unit,debug) $(BUILD)/venv-lint/ready | check-deps
 	$(Q)tests/check/run.sh
+
+## format: rewrite the C sources in the committed style (.clang-format, clang-format-14)
+format: | check-deps
+	$(Q)git ls-files --cached --others --exclude-standard -- '*.c' '*.h' | xargs clang-format-14 -i
 
 ## bench: throughput and latency, next to redis-server in the same run
 bench: all $(BUILD)/venv/ready $(BUILD)/bin/redis-server
@@ -205,7 +210,7 @@ bench: all $(BUILD)/venv/ready $(BUILD)/bin/redis-server
 
 ## demo: prefill, store, kill -9, restart, load, and the same tokens again
 demo: all $(BUILD)/venv-demo/ready
-	$(Q)PYTHONPATH=$(CURDIR)/vllm_connector $(BUILD)/venv-demo/bin/python \
+	$(Q)PYTHONPATH=$(CURDIR)/vllm_connector/src $(BUILD)/venv-demo/bin/python \
 		vllm_connector/examples/demo_prefix.py $(ARGS)
 
 # build/venv from tests/requirements.txt, build/venv-x from tests/requirements-x.txt.
@@ -218,7 +223,7 @@ $(BUILD)/$1/ready: tests/$2 | test-deps
 	@touch $$@
 endef
 $(eval $(call VENV_RULE,venv,requirements.txt))
-$(foreach n,redis43 demo,$(eval $(call VENV_RULE,venv-$n,requirements-$n.txt)))
+$(foreach n,redis43 demo lint,$(eval $(call VENV_RULE,venv-$n,requirements-$n.txt)))
 
 # Debian's redis-tools carries the server under the name of a tool; with a package redis-server a
 # daemon would start by itself.

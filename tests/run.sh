@@ -18,7 +18,7 @@ done
 shift
 
 export TMPDIR=$build/tmp PATH=$build/bin:$PATH PYTHONDONTWRITEBYTECODE=1
-export PYTHONPATH=$root/vllm_connector
+export PYTHONPATH=$root/vllm_connector/src
 mkdir -p "$TMPDIR"
 SAN_REPORTS=$(mktemp -d)
 . tests/sanitizers.sh

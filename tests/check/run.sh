@@ -3,6 +3,8 @@
 # with the Makefile's warnings as errors. Last line: "N passed, N failed".
 set -u
 cd "$(dirname "$0")/../.." || exit 1
+build=${SLDMKV_BUILD:-$PWD/build}
+venv=$build/venv-lint/bin
 passed=0 failed=0
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
@@ -22,7 +24,14 @@ sources() { git ls-files --cached --others --exclude-standard -- "$@" | sort -u;
 
 # Another version formats some constructs differently, so only this one decides.
 format() {
-    sources '*.c' '*.h' | xargs -r clang-format-14 --dry-run --Werror
+    local f rc=0
+    for f in $(sources '*.c' '*.h'); do
+        clang-format-14 --dry-run --Werror "$f" 2>/dev/null || {
+            echo "$f: not in the committed style (make format)"
+            rc=1
+        }
+    done
+    return "$rc"
 }
 
 clang_warnings() {
@@ -31,11 +40,21 @@ clang_warnings() {
             -DSLDMKV_FAIL -DSLDMKV_DEBUG -Wall -Wextra -Werror
 }
 
-man_pages() {
-    local page
+# The connector's settings are in its pyproject.toml.
+python_types() {
+    (cd vllm_connector && "$venv/mypy" --cache-dir "$build/mypy" --no-error-summary)
+}
+
+python_style() {
+    "$venv/ruff" check --quiet --cache-dir "$build/ruff" vllm_connector
+}
+
+man_pages() { # man itself ends with 0 whatever it warned of
+    local page warnings
     for page in utils/*.1; do
-        [ -z "$(MANWIDTH=90 man --warnings=w -l "$page" 2>&1 >/dev/null)" ] || {
-            MANWIDTH=90 man --warnings=w -l "$page" 2>&1 >/dev/null
+        warnings=$(MANWIDTH=90 man --warnings=w -l "$page" 2>&1 >/dev/null)
+        [ -z "$warnings" ] || {
+            printf '%s: %s\n' "$page" "$warnings"
             return 1
         }
     done
@@ -55,6 +74,8 @@ check 'include direction, header owners' python3 tests/check/layers.py
 check 'sizes' python3 tests/check/sizes.py
 check 'licence lines, contracts, guards' python3 tests/check/headers.py
 check 'unfinished work, network addresses' python3 tests/check/words.py
+check 'types of the Python packages (mypy)' python_types
+check 'style of the Python packages (ruff)' python_style
 check 'man pages' man_pages
 check 'shell scripts parse' shell_syntax
 printf '%d passed, %d failed\n' "$passed" "$failed"
