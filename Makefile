@@ -122,7 +122,7 @@ $(BUILD)/$1/libsldmkv.a: $(call objs,$1,$(LIB_SRC)) $(BUILD)/$1/members
 
 $(BUILD)/$1/members: FORCE
 	@mkdir -p $$(@D)
-	@echo '$(LIB_SRC)' >$$@.new
+	@echo '$(LIB_SRC) $(UNIT_HELPERS)' >$$@.new
 	@if cmp -s $$@.new $$@; then rm $$@.new; else mv $$@.new $$@; fi
 
 $(call bin,$1)/sldmkv-server: $(call objs,$1,src/main.c) $(BUILD)/$1/libsldmkv.a
@@ -131,7 +131,12 @@ $(call bin,$1)/sldmkv-server: $(call objs,$1,src/main.c) $(BUILD)/$1/libsldmkv.a
 
 $(foreach u,$(UTILS),$(call UTIL_RULE,$1,$u))
 
-$(BUILD)/$1/tests/%: $(BUILD)/$1/obj/tests/unit/%.o $(call objs,$1,$(UNIT_HELPERS)) $(BUILD)/$1/libsldmkv.a
+# Helpers in an archive: a test links only those it names.
+$(BUILD)/$1/libtests.a: $(call objs,$1,$(UNIT_HELPERS)) $(BUILD)/$1/members
+	@rm -f $$@
+	$$(Q)$$(AR) rcs $$@ $$(filter %.o,$$^)
+
+$(BUILD)/$1/tests/%: $(BUILD)/$1/obj/tests/unit/%.o $(BUILD)/$1/libtests.a $(BUILD)/$1/libsldmkv.a
 	$$(say) LINK $$@
 	@mkdir -p $$(@D)
 	$$(Q)$$(CC) $$(LD_$1) $$(LDFLAGS) -pthread -Wl,--as-needed -o $$@ $$(filter %.o %.a,$$^) $$(LIBS_$1)
