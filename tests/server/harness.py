@@ -385,7 +385,7 @@ class Server:
             self.data.mkdir(exist_ok=True)
         if new_port or not self.port:
             self.port = free_port()
-        env = os.environ | {"ASAN_OPTIONS": "abort_on_error=0:detect_leaks=1"} | self.env
+        env = {"ASAN_OPTIONS": "abort_on_error=0:detect_leaks=1"} | os.environ | self.env
         with self.log_path.open("ab") as log:
             self.proc = subprocess.Popen(
                 self.argv(), stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=env
