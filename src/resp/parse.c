@@ -15,8 +15,8 @@
 
 #include "base/assert.h"
 #include "base/err.h"
+#include "base/number.h"
 #include "base/words.h"
-#include "resp/number.h"
 
 #define CHUNK_MIN ((size_t)1024)
 #define CHUNK_MAX ((size_t)64 * 1024)

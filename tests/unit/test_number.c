@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "resp/number.h"
+#include "base/number.h"
 #include "test.h"
 
 #include <float.h>

@@ -6,8 +6,8 @@
  * Threads   any
  * Errors    false, output untouched
  */
-#ifndef RESP_NUMBER_H
-#define RESP_NUMBER_H
+#ifndef BASE_NUMBER_H
+#define BASE_NUMBER_H
 
 #include <stdbool.h>
 #include <stddef.h>
