@@ -58,7 +58,8 @@ WARN += -Wwrite-strings# a literal is const
 WARN += -Wvla# the stack is bounded
 WARN += -Wformat=2# a format is a literal
 WARN += -Wundef# a misspelt macro in an #if is not 0
-WARN += -Werror
+WERROR ?= -Werror
+WARN += $(WERROR)# make WERROR= where a newer compiler knows more
 
 # _GNU_SOURCE is empty so that a file defining it for itself says the same thing.
 CPPFLAGS_ALL = -D_GNU_SOURCE= -Isrc $(CPPFLAGS)

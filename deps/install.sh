@@ -48,6 +48,14 @@ candidate() {
     LC_ALL=C apt-cache policy "$1" | awk '$1 == "Candidate:" && $2 != "(none)" { print $2 }'
 }
 
+without_candidate() { # those of the names that apt cannot install
+    local name
+    for name in "$@"; do
+        # libraft-dev has a step of its own.
+        [ "$name" = libraft-dev ] || [ -n "$(candidate "$name")" ] || printf '%s\n' "$name"
+    done
+}
+
 as_root() {
     if [ "$(id -u)" -eq 0 ]; then
         "$@"
@@ -81,6 +89,11 @@ find_raft() {
     id=$(. "$os_release" && printf '%s' "${ID:-}")
     VERSION_ID=$(. "$os_release" && printf '%s' "${VERSION_ID:-}")
     VERSION_CODENAME=$(. "$os_release" && printf '%s' "${VERSION_CODENAME:-}")
+    if [ -z "$have" ]; then # no package lists yet, or none with it
+        apt_get update || die "apt-get update failed (above)"
+        have=$(candidate libraft-dev)
+        [ -z "$have" ] || older "$have" "$min" || return 0
+    fi
     say "libraft-dev here is ${have:-absent}; $min or newer is needed: older ones can lose" \
         "acknowledged entries after a change of leader, starve commits, crash on a full disk."
     if [ "$id" != debian ] || [ "$VERSION_ID" != 12 ]; then
@@ -112,12 +125,13 @@ find_raft() {
 }
 
 install_missing() {
-    local name unknown=
-    for name in "$@"; do
-        [ -n "$(candidate "$name")" ] || unknown=1
-    done
-    # A fresh image has no package lists.
-    [ -z "$unknown" ] || apt_get update || die "apt-get update failed (above)"
+    local name none
+    none=$(without_candidate "$@")
+    if [ -n "$none" ]; then # a fresh image has no package lists
+        apt_get update || die "apt-get update failed (above)"
+        none=$(without_candidate "$@")
+        [ -z "$none" ] || die "this distribution has no package" $none
+    fi
     for name in "$@"; do
         [ "$name" != libraft-dev ] || find_raft
     done

@@ -226,6 +226,15 @@ def test_apt_failure_is_shown_and_fails(machine: Machine) -> None:
     assert "could not install: libraft-dev" in got.stderr
 
 
+def test_a_package_the_distribution_lacks_is_named(machine: Machine) -> None:
+    machine.write("installed", {p: "9" for p in BUILD_PACKAGES if p != "liblmdb-dev"})
+    machine.write("candidate", {})
+    got = machine.install("build")
+    assert got.returncode == 1
+    assert "no package liblmdb-dev" in got.stderr
+    assert " install " not in machine.apt_get_calls()
+
+
 def test_unknown_group_is_refused(machine: Machine) -> None:
     got = machine.install("everything")
     assert got.returncode == 1
