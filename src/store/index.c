@@ -1,0 +1,575 @@
+/* SPDX-License-Identifier: MIT */
+/* Opening and reading index.mdb.
+ *
+ * A new index is built under another name, synced, and renamed, so a file called index.mdb is
+ * always complete. An existing one may still be damaged; what can be told cheaply is told here:
+ * LMDB refuses bad meta pages, a missing table is seen, and a file cut short is grown again (a
+ * page of zeros is an error code inside LMDB, a missing page would be SIGBUS) and then walked
+ * whole before it is believed.
+ *
+ * The loop has one read transaction, renewed after each checkpoint. It needs no more: between
+ * checkpoints nothing is committed, so an old snapshot is the newest one and pins no page that
+ * could have been reused.
+ */
+#include "store/index_int.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/assert.h"
+#include "base/codec.h"
+#include "base/err.h"
+#include "base/io.h"
+
+#define FILE_MODE 0600
+#define BUF_MIN 4096u
+#define PROGRESS_EVERY 65536u
+
+static const char *const dbi_names[DBI_COUNT] = {"state", "key", "expiry", "volume"};
+
+int index_err(int rc)
+{
+    switch (rc) {
+    case MDB_SUCCESS:
+        return 0;
+    case MDB_NOTFOUND:
+        return ERR_NOTFOUND;
+    case MDB_CORRUPTED:
+    case MDB_PAGE_NOTFOUND:
+    case MDB_INVALID:
+    case MDB_BAD_VALSIZE:
+    case MDB_INCOMPATIBLE:
+        return ERR_CORRUPT;
+    case MDB_VERSION_MISMATCH:
+        return ERR_VERSION;
+    case MDB_MAP_FULL:
+        return ERR_NOSPC;
+    default:
+        return rc > 0 ? err_from_errno(rc) : ERR_IO;
+    }
+}
+
+static int explain(char *detail, const char *path, const char *what, int rc)
+{
+    int err = index_err(rc);
+
+    if (rc == MDB_NOTFOUND)
+        err = ERR_CORRUPT; /* a table that must be there */
+    snprintf(detail, INDEX_DETAIL_MAX, "%.300s: %s: %s%s", path, what, mdb_strerror(rc),
+             err == ERR_CORRUPT ? " (damaged: run sldmkv-check on the data directory)" : "");
+    return err;
+}
+
+static int open_env(const char *path, MDB_env **env)
+{
+    int rc = mdb_env_create(env);
+
+    if (rc != 0)
+        return rc;
+    rc = mdb_env_set_maxdbs(*env, DBI_COUNT);
+    if (rc == 0)
+        rc = mdb_env_set_mapsize(*env, INDEX_MAP_BYTES);
+    if (rc == 0)
+        rc = mdb_env_open(*env, path, MDB_NOSUBDIR | MDB_NOTLS | MDB_NORDAHEAD, FILE_MODE);
+    if (rc != 0) {
+        mdb_env_close(*env);
+        *env = NULL;
+    }
+    return rc;
+}
+
+static int make_tables(MDB_env *env)
+{
+    MDB_txn *txn;
+    MDB_dbi dbi;
+    int rc = mdb_txn_begin(env, NULL, 0, &txn);
+
+    if (rc != 0)
+        return rc;
+    for (int i = 0; rc == 0 && i < DBI_COUNT; i++)
+        rc = mdb_dbi_open(txn, dbi_names[i], MDB_CREATE, &dbi);
+    if (rc != 0) {
+        mdb_txn_abort(txn);
+        return rc;
+    }
+    return mdb_txn_commit(txn);
+}
+
+static int sync_parent(const char *path)
+{
+    char copy[4096];
+
+    snprintf(copy, sizeof(copy), "%s", path);
+    return io_sync_dir(dirname(copy));
+}
+
+/* LMDB syncs the file it writes, not the folder that names it. */
+static int create(const char *path, char *detail)
+{
+    char new_path[4096 + 8], lock_path[4096 + 16];
+    MDB_env *env;
+    int rc, err;
+
+    snprintf(new_path, sizeof(new_path), "%s.new", path);
+    snprintf(lock_path, sizeof(lock_path), "%s-lock", new_path);
+    unlink(new_path);
+    unlink(lock_path);
+    rc = open_env(new_path, &env);
+    if (rc != 0)
+        return explain(detail, new_path, "cannot create", rc);
+    rc = make_tables(env);
+    mdb_env_close(env);
+    unlink(lock_path);
+    if (rc == 0 && rename(new_path, path) != 0)
+        rc = errno;
+    if (rc != 0) {
+        unlink(new_path);
+        return explain(detail, path, "cannot create", rc);
+    }
+    err = sync_parent(path);
+    if (err != 0)
+        snprintf(detail, INDEX_DETAIL_MAX, "%.300s: cannot sync its directory: %s", path,
+                 err_text(err));
+    return err;
+}
+
+static int open_tables(struct index *ix)
+{
+    MDB_txn *txn;
+    int rc = mdb_txn_begin(ix->env, NULL, MDB_RDONLY, &txn);
+
+    if (rc != 0)
+        return rc;
+    for (int i = 0; rc == 0 && i < DBI_COUNT; i++)
+        rc = mdb_dbi_open(txn, dbi_names[i], 0, &ix->dbi[i]);
+    if (rc != 0) {
+        mdb_txn_abort(txn);
+        return rc;
+    }
+    return mdb_txn_commit(txn); /* keeps the handles */
+}
+
+/* Nothing may look at a page before it is there. Pages that a commit freed again before it was
+ * over are never written, so a sound file may end early, too: only the walk can tell. */
+static int grow_if_short(struct index *ix, bool *was_short, char *detail)
+{
+    uint64_t want;
+    struct stat st;
+    MDB_envinfo info;
+
+    mdb_env_info(ix->env, &info);
+    want = ((uint64_t)info.me_last_pgno + 1) * ix->page_size;
+    if (fstat(ix->fd, &st) != 0)
+        return explain(detail, ix->path, "fstat", errno);
+    *was_short = (uint64_t)st.st_size < want;
+    if (*was_short && ftruncate(ix->fd, (off_t)want) != 0)
+        return explain(detail, ix->path, "cannot grow", errno);
+    return 0;
+}
+
+static int walk_short(struct index *ix, char *detail)
+{
+    uint64_t keys, bad;
+    int err = index_verify(ix, &keys, &bad, NULL, NULL);
+
+    if (err == 0 && bad == 0)
+        return 0;
+    snprintf(detail, INDEX_DETAIL_MAX,
+             "%.300s: was cut short and pages are missing: run sldmkv-check on the data directory",
+             ix->path);
+    return ERR_CORRUPT;
+}
+
+static int prepare(struct index *ix, char *detail)
+{
+    bool was_short = false;
+    MDB_stat st;
+    int rc = mdb_env_get_fd(ix->env, &ix->fd);
+
+    if (rc != 0)
+        return explain(detail, ix->path, "no descriptor", rc);
+    fcntl(ix->fd, F_SETFD, FD_CLOEXEC); /* LMDB leaves it inheritable */
+    if (mdb_env_get_maxkeysize(ix->env) < EXPIRY_KEY_MAX) {
+        snprintf(detail, INDEX_DETAIL_MAX, "liblmdb allows keys of %d bytes only, %d are needed",
+                 mdb_env_get_maxkeysize(ix->env), EXPIRY_KEY_MAX);
+        return ERR_UNSUPPORTED;
+    }
+    mdb_env_stat(ix->env, &st);
+    ix->page_size = st.ms_psize;
+    rc = grow_if_short(ix, &was_short, detail);
+    if (rc != 0)
+        return rc;
+    rc = open_tables(ix);
+    if (rc != 0)
+        return explain(detail, ix->path, "cannot open its tables", rc);
+    if (was_short && (rc = walk_short(ix, detail)) != 0)
+        return rc;
+    rc = mdb_txn_begin(ix->env, NULL, MDB_RDONLY, &ix->read);
+    if (rc != 0)
+        return explain(detail, ix->path, "cannot read", rc);
+    ix->read_live = true;
+    return 0;
+}
+
+int index_open(const char *path, struct index **out, char *detail)
+{
+    struct index *ix;
+    int err = 0, rc;
+
+    detail[0] = '\0';
+    if (strlen(path) >= sizeof(ix->path))
+        return explain(detail, path, "path", ENAMETOOLONG);
+    if (access(path, F_OK) != 0)
+        err = errno == ENOENT ? create(path, detail) : explain(detail, path, "access", errno);
+    if (err != 0)
+        return err;
+    ix = calloc(1, sizeof(*ix));
+    if (ix == NULL)
+        return ERR_NOMEM;
+    memcpy(ix->path, path, strlen(path) + 1);
+    rc = open_env(path, &ix->env);
+    err = rc != 0 ? explain(detail, path, "cannot open", rc) : prepare(ix, detail);
+    if (err != 0) {
+        index_close(ix);
+        return err;
+    }
+    *out = ix;
+    return 0;
+}
+
+void index_close(struct index *ix)
+{
+    if (ix == NULL)
+        return;
+    ASSERT(ix->write == NULL);
+    if (ix->read != NULL)
+        mdb_txn_abort(ix->read);
+    if (ix->env != NULL)
+        mdb_env_close(ix->env);
+    free(ix);
+}
+
+int index_renew(struct index *ix)
+{
+    index_release(ix);
+    if (mdb_txn_renew(ix->read) != 0)
+        return ERR_IO;
+    ix->read_live = true;
+    return 0;
+}
+
+void index_release(struct index *ix)
+{
+    if (ix->read_live)
+        mdb_txn_reset(ix->read);
+    ix->read_live = false;
+}
+
+static int ensure_live(struct index *ix)
+{
+    return ix->read_live ? 0 : index_renew(ix);
+}
+
+static int copy_out(struct index_buf *b, MDB_val v)
+{
+    if (v.mv_size > INDEX_VALUE_MAX)
+        return ERR_CORRUPT;
+    if (b->size < v.mv_size) {
+        size_t size = b->size == 0 ? BUF_MIN : b->size;
+        uint8_t *mem;
+
+        while (size < v.mv_size)
+            size *= 2;
+        mem = realloc(b->mem, size);
+        if (mem == NULL)
+            return ERR_NOMEM;
+        b->mem = mem;
+        b->size = size;
+    }
+    if (v.mv_size > 0)
+        memcpy(b->mem, v.mv_data, v.mv_size);
+    b->len = v.mv_size;
+    return 0;
+}
+
+void index_buf_fini(struct index_buf *b)
+{
+    free(b->mem);
+    *b = (struct index_buf){0};
+}
+
+static int read_row(struct index *ix, enum index_dbi dbi, struct slice key, struct index_buf *out)
+{
+    MDB_val k = index_val(key), v;
+    int err = ensure_live(ix);
+
+    if (err == 0)
+        err = index_err(mdb_get(ix->read, ix->dbi[dbi], &k, &v));
+    return err == 0 ? copy_out(out, v) : err;
+}
+
+int index_get(struct index *ix, struct slice key, struct index_buf *out)
+{
+    ASSERT(key.len > 0 && key.len <= RECORD_KEY_MAX);
+    return read_row(ix, DBI_KEY, key, out);
+}
+
+int index_load_state(struct index *ix, struct index_state *out)
+{
+    struct index_buf b = {0};
+    int err = read_row(ix, DBI_STATE, slice_str("s"), &b);
+
+    if (err == ERR_NOTFOUND && index_count(ix) == 0) {
+        *out = (struct index_state){0}; /* a new index */
+        err = 0;
+    } else if (err == ERR_NOTFOUND) {
+        err = ERR_CORRUPT;
+    } else if (err == 0) {
+        err = index_state_decode(slice_of(b.mem, b.len), out);
+    }
+    index_buf_fini(&b);
+    return err;
+}
+
+int index_load_volumes(struct index *ix, struct volume_row **rows, size_t *count)
+{
+    struct volume_row *list = NULL;
+    size_t n = 0, space = 0;
+    MDB_cursor *cursor;
+    MDB_val k, v;
+    int err = ensure_live(ix), rc;
+
+    if (err == 0)
+        err = index_err(mdb_cursor_open(ix->read, ix->dbi[DBI_VOLUME], &cursor));
+    if (err != 0)
+        return err;
+    for (rc = mdb_cursor_get(cursor, &k, &v, MDB_FIRST); rc == 0 && err == 0;
+         rc = mdb_cursor_get(cursor, &k, &v, MDB_NEXT)) {
+        if (n == space) {
+            space = space == 0 ? 64 : space * 2;
+            list = realloc(list, space * sizeof(*list));
+            if (list == NULL)
+                PANIC("out of memory for the volume table");
+        }
+        err = index_volume_decode(index_slice(k), index_slice(v), &list[n++]);
+    }
+    mdb_cursor_close(cursor);
+    if (err == 0 && rc != MDB_NOTFOUND)
+        err = index_err(rc);
+    if (err != 0) {
+        free(list);
+        return err;
+    }
+    *rows = list;
+    *count = n;
+    return 0;
+}
+
+int index_scan(struct index *ix, struct slice from, bool after, index_scan_cb cb, void *ctx)
+{
+    MDB_val k = index_val(from), v;
+    MDB_cursor *cursor;
+    int err = ensure_live(ix), rc;
+
+    if (err == 0)
+        err = index_err(mdb_cursor_open(ix->read, ix->dbi[DBI_KEY], &cursor));
+    if (err != 0)
+        return err;
+    rc = mdb_cursor_get(cursor, &k, &v, from.len == 0 ? MDB_FIRST : MDB_SET_RANGE);
+    if (rc == 0 && after && slice_eq(index_slice(k), from))
+        rc = mdb_cursor_get(cursor, &k, &v, MDB_NEXT);
+    while (rc == 0 && cb(ctx, index_slice(k), index_slice(v)))
+        rc = mdb_cursor_get(cursor, &k, &v, MDB_NEXT);
+    mdb_cursor_close(cursor);
+    return rc == MDB_NOTFOUND ? 0 : index_err(rc);
+}
+
+int index_last(struct index *ix, struct index_buf *key)
+{
+    MDB_cursor *cursor;
+    MDB_val k, v;
+    int err = ensure_live(ix);
+
+    if (err == 0)
+        err = index_err(mdb_cursor_open(ix->read, ix->dbi[DBI_KEY], &cursor));
+    if (err != 0)
+        return err;
+    err = index_err(mdb_cursor_get(cursor, &k, &v, MDB_LAST));
+    if (err == 0)
+        err = copy_out(key, k);
+    mdb_cursor_close(cursor);
+    return err;
+}
+
+int index_scan_expiry(struct index *ix, uint64_t from_ms, struct slice from_key, uint64_t upto_ms,
+                      index_expiry_cb cb, void *ctx)
+{
+    uint8_t bytes[EXPIRY_KEY_MAX];
+    struct slice from = slice_of(bytes, index_expiry_key(from_ms, from_key, bytes));
+    MDB_val k = index_val(from), v;
+    MDB_cursor *cursor;
+    int err = ensure_live(ix), rc;
+
+    if (err == 0)
+        err = index_err(mdb_cursor_open(ix->read, ix->dbi[DBI_EXPIRY], &cursor));
+    if (err != 0)
+        return err;
+    rc = mdb_cursor_get(cursor, &k, &v, MDB_SET_RANGE);
+    if (rc == 0 && slice_eq(index_slice(k), from))
+        rc = mdb_cursor_get(cursor, &k, &v, MDB_NEXT);
+    for (; rc == 0; rc = mdb_cursor_get(cursor, &k, &v, MDB_NEXT)) {
+        struct slice row = index_slice(k);
+
+        if (row.len <= 8 || row.len > EXPIRY_KEY_MAX) {
+            rc = MDB_CORRUPTED;
+            break;
+        }
+        if (codec_get64be(row.ptr) > upto_ms ||
+            !cb(ctx, codec_get64be(row.ptr), slice_of(row.ptr + 8, row.len - 8)))
+            break;
+    }
+    mdb_cursor_close(cursor);
+    return rc == MDB_NOTFOUND ? 0 : index_err(rc);
+}
+
+static uint64_t count_rows(struct index *ix, enum index_dbi dbi)
+{
+    MDB_stat st;
+
+    if (ensure_live(ix) != 0 || mdb_stat(ix->read, ix->dbi[dbi], &st) != 0)
+        return 0;
+    return st.ms_entries;
+}
+
+uint64_t index_count(struct index *ix)
+{
+    return count_rows(ix, DBI_KEY);
+}
+
+uint64_t index_count_expiry(struct index *ix)
+{
+    return count_rows(ix, DBI_EXPIRY);
+}
+
+/* Rows of LMDB's free list (table 0) are lists of page numbers led by their count. */
+static int count_free_pages(MDB_txn *txn, uint64_t *pages)
+{
+    MDB_cursor *cursor;
+    MDB_val k, v;
+    int rc = mdb_cursor_open(txn, 0, &cursor);
+
+    if (rc != 0)
+        return rc;
+    *pages = 0;
+    while ((rc = mdb_cursor_get(cursor, &k, &v, MDB_NEXT)) == 0) {
+        size_t n = 0;
+
+        if (v.mv_size >= sizeof(n))
+            memcpy(&n, v.mv_data, sizeof(n));
+        *pages += n;
+    }
+    mdb_cursor_close(cursor);
+    return rc == MDB_NOTFOUND ? 0 : rc;
+}
+
+int index_get_stats(struct index *ix, struct index_stats *out)
+{
+    struct index_stats s = {0};
+    MDB_envinfo info;
+    MDB_stat key, expiry;
+    struct stat st;
+    MDB_txn *txn;
+    int rc = mdb_txn_begin(ix->env, NULL, MDB_RDONLY, &txn);
+
+    if (rc != 0)
+        return index_err(rc);
+    rc = count_free_pages(txn, &s.free_pages);
+    if (rc == 0)
+        rc = mdb_stat(txn, ix->dbi[DBI_KEY], &key);
+    if (rc == 0)
+        rc = mdb_stat(txn, ix->dbi[DBI_EXPIRY], &expiry);
+    mdb_txn_abort(txn);
+    if (rc == 0 && fstat(ix->fd, &st) != 0)
+        rc = errno;
+    if (rc != 0)
+        return index_err(rc);
+    mdb_env_info(ix->env, &info);
+    s.file_bytes = (uint64_t)st.st_size;
+    s.keys = key.ms_entries;
+    s.expires = expiry.ms_entries;
+    s.depth = key.ms_depth;
+    s.used_bytes = (uint64_t)info.me_last_pgno + 1;
+    s.used_bytes = s.used_bytes > s.free_pages ? s.used_bytes - s.free_pages : 0;
+    s.used_bytes *= ix->page_size;
+    *out = s;
+    return 0;
+}
+
+struct verify {
+    struct index *ix;
+    MDB_txn *txn;
+    uint64_t keys, expires, bad;
+};
+
+static void verify_key(struct verify *v, struct slice key, struct slice value)
+{
+    uint8_t row[EXPIRY_KEY_MAX];
+    struct record r;
+    MDB_val k, none;
+
+    v->keys++;
+    if (key.len > RECORD_KEY_MAX || record_decode(key, value, &r) != 0) {
+        v->bad++;
+        return;
+    }
+    if (r.expire_ms == 0)
+        return;
+    v->expires++;
+    k = index_val(slice_of(row, index_expiry_key(r.expire_ms, key, row)));
+    if (mdb_get(v->txn, v->ix->dbi[DBI_EXPIRY], &k, &none) != 0)
+        v->bad++; /* would never be swept */
+}
+
+static int verify_rest(struct verify *v)
+{
+    struct index_state state = {0};
+    MDB_val k = index_val(slice_str("s")), value;
+    int rc = mdb_get(v->txn, v->ix->dbi[DBI_STATE], &k, &value);
+
+    if (rc != 0 && rc != MDB_NOTFOUND)
+        return index_err(rc);
+    if (rc == 0 && index_state_decode(index_slice(value), &state) != 0)
+        return ERR_CORRUPT;
+    return state.keys == v->keys ? 0 : ERR_CORRUPT;
+}
+
+int index_verify(struct index *ix, uint64_t *keys, uint64_t *bad,
+                 void (*progress)(void *ctx, uint64_t done), void *ctx)
+{
+    struct verify v = {.ix = ix};
+    MDB_cursor *cursor;
+    MDB_val k, value;
+    int rc = mdb_txn_begin(ix->env, NULL, MDB_RDONLY, &v.txn), err;
+
+    if (rc != 0)
+        return index_err(rc);
+    rc = mdb_cursor_open(v.txn, ix->dbi[DBI_KEY], &cursor);
+    if (rc == 0) {
+        while ((rc = mdb_cursor_get(cursor, &k, &value, MDB_NEXT)) == 0) {
+            verify_key(&v, index_slice(k), index_slice(value));
+            if (progress != NULL && v.keys % PROGRESS_EVERY == 0)
+                progress(ctx, v.keys);
+        }
+        mdb_cursor_close(cursor);
+    }
+    err = rc == MDB_NOTFOUND ? verify_rest(&v) : index_err(rc);
+    mdb_txn_abort(v.txn);
+    *keys = v.keys;
+    *bad = v.bad;
+    return err;
+}
