@@ -31,6 +31,8 @@
 #define LOG_UNTAKEN_MAX ((size_t)16 << 20)
 #define LOG_SNAPSHOT_BYTES ((uint64_t)64 << 20)
 #define LOG_SNAPSHOT_GROUPS 8192
+#define LOG_SEGMENT_BYTES ((size_t)16 << 20)
+#define LOG_MARKER_MAX 4096
 #define LOG_DETAIL_MAX 512
 
 enum log_kind { LOG_RAFT, LOG_NONE, LOG_MEM };
@@ -67,6 +69,9 @@ struct log_config {
     uint64_t must_have;    /* applied index of the store: a shorter log is refused */
     struct inbox *inbox;
     struct log_callbacks cb;
+    /* Limits of LOG_RAFT and LOG_MEM, 0 = the constant: tests reach them sooner. */
+    uint64_t snapshot_bytes, snapshot_groups; /* LOG_SNAPSHOT_… */
+    size_t segment_bytes;                     /* LOG_SEGMENT_BYTES; a multiple of 4096 */
 };
 
 struct log_stats {
@@ -85,16 +90,19 @@ int log_open(const struct log_config *config, struct log **out, char *detail);
 /* Starts replay; returns at once. The loop must drain its inbox until on_started. */
 int log_start(struct log *log);
 
-/* token: returned in on_failed; success is on_committed with the same bytes. */
+/* token: returned in on_failed; success is on_committed with the same bytes. ERR_TOOBIG,
+ * ERR_LOADING (replay is not over), ERR_CANCELED (stopping). */
 int log_propose(struct log *log, struct slice entry, uint64_t token);
 
-/* Everything ≤ d->applied is durable in the index and nothing is in flight: writes a marker entry
- * (`marker`, ≤ 4 KiB, applied as any other) and takes the snapshot right behind it. */
+/* Everything ≤ d->applied is durable in the index and nothing is in flight (asserted): writes a
+ * marker entry (`marker`, ≤ LOG_MARKER_MAX, applied as any other) and takes the snapshot right
+ * behind it. ERR_AGAIN: the last one is still being written. */
 int log_snapshot(struct log *log, const struct log_descriptor *d, struct slice marker);
 
 void log_stats(const struct log *log, struct log_stats *out);
 
-/* Pending proposals fail with ERR_UNKNOWN; log_stopped() becomes true on the loop. */
+/* Pending proposals fail with ERR_UNKNOWN; log_stopped() becomes true on the loop, also after a
+ * start that failed. Before log_start and a second time: nothing to do. */
 void log_stop(struct log *log);
 bool log_stopped(const struct log *log);
 void log_close(struct log *log);
