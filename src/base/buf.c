@@ -149,6 +149,8 @@ int buf_get(struct buf_pool *p, size_t len, struct buf **out)
         return ERR_TOOBIG;
     class = class_of(BUF_HEADER + buf_padded(len), &space);
     ASSERT(class < CLASSES);
+    if (space > p->limit / 2) /* a limit below two of the smallest class */
+        return ERR_TOOBIG;
     while (p->used + space > p->limit)
         if (p->reclaim == NULL || !p->reclaim(p->ctx))
             return ERR_AGAIN;

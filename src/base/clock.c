@@ -8,6 +8,8 @@
 
 #include "base/logger.h"
 
+#define UPDATE_MIN_US 500
+
 static uint64_t system_wall_ms(void *ctx)
 {
     struct timespec t;
@@ -77,11 +79,15 @@ static int64_t slew_us(int64_t diff_ms, uint64_t passed_us)
 uint64_t clock_update(struct clock *c)
 {
     uint64_t mono_us = c->source.mono_us(c->source.ctx);
-    uint64_t wall_ms = c->source.wall_ms(c->source.ctx);
     uint64_t passed_us = mono_us - c->last_mono_us;
+    uint64_t wall_ms;
     int64_t diff_ms;
     bool big;
 
+    /* Of shorter times the share that may be slewed would be rounded away. */
+    if (passed_us < UPDATE_MIN_US)
+        return c->now_ms;
+    wall_ms = c->source.wall_ms(c->source.ctx);
     c->last_mono_us = mono_us;
     c->carry_us += passed_us;
     diff_ms = (int64_t)(wall_ms - (c->now_ms + c->carry_us / 1000));

@@ -29,9 +29,9 @@ struct clock_source {
 
 struct clock {
     struct clock_source source;
-    uint64_t now_ms;       /* what clock_now_ms() answers */
-    uint64_t last_mono_us; /* at the last clock_update() */
-    uint64_t carry_us;     /* part of a ms not yet in now_ms */
+    uint64_t now_ms;        /* what clock_now_ms() answers */
+    uint64_t last_mono_us;  /* at the last clock_update() */
+    uint64_t carry_us;      /* part of a ms not yet in now_ms */
     uint64_t step_since_us; /* a large difference was first seen then; 0 = none */
     int64_t step_ms;        /* and was this big */
     uint64_t steps;         /* steps accepted, for INFO */
@@ -42,7 +42,7 @@ struct clock_source clock_system(void);
 /* start_ms: the clock of the last checkpoint (time never runs back over a restart), or 0. */
 void clock_init(struct clock *c, struct clock_source source, uint64_t start_ms);
 
-/* Once per loop wake-up: reads the source. Returns now_ms. */
+/* Once per loop wake-up: reads the source. Returns now_ms, which lags half a ms at most. */
 uint64_t clock_update(struct clock *c);
 
 static inline uint64_t clock_now_ms(const struct clock *c)

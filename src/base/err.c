@@ -6,16 +6,15 @@
 static const struct {
     const char *resp;
     const char *text;
-} table[ERR_COUNT_] = {
-    [ERR_NONE_] = {"OK", "success"},
+} table[ERR_COUNT_] = {[ERR_NONE_] = {"OK", "success"},
 #define X(name, prefix, txt) [ERR_POS_##name] = {prefix, txt},
-    ERR_TABLE(X)
+                       ERR_TABLE(X)
 #undef X
 };
 
 static unsigned position(int err)
 {
-    unsigned pos = (unsigned)-err;
+    unsigned pos = 0u - (unsigned)err;
 
     return err > 0 || pos >= ERR_COUNT_ ? ERR_POS_INVAL : pos;
 }

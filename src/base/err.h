@@ -35,7 +35,7 @@ enum err_code {
 #define X(name, prefix, text) ERR_POS_##name,
     ERR_TABLE(X)
 #undef X
-    ERR_COUNT_
+        ERR_COUNT_
 };
 
 enum {

@@ -11,6 +11,15 @@ static uint8_t fold(uint8_t c, bool ignore_case)
     return ignore_case ? (uint8_t)tolower(c) : c;
 }
 
+/* The ends of a range may stand in any order. */
+static bool in_range(uint8_t c, uint8_t lo, uint8_t hi, bool ignore_case)
+{
+    uint8_t a = fold(lo < hi ? lo : hi, ignore_case);
+    uint8_t b = fold(lo < hi ? hi : lo, ignore_case);
+
+    return c >= a && c <= b;
+}
+
 /* [set] at pattern[*p], which is behind the bracket; *p ends behind the closing one. */
 static bool match_set(struct slice pat, size_t *p, uint8_t c, bool ignore_case)
 {
@@ -21,21 +30,15 @@ static bool match_set(struct slice pat, size_t *p, uint8_t c, bool ignore_case)
         ++*p;
     while (*p < pat.len && pat.ptr[*p] != ']') {
         uint8_t lo, hi;
+        bool escaped = pat.ptr[*p] == '\\' && *p + 1 < pat.len;
 
-        if (pat.ptr[*p] == '\\' && *p + 1 < pat.len)
-            ++*p;
-        lo = hi = fold(pat.ptr[*p], ignore_case);
-        if (*p + 2 < pat.len && pat.ptr[*p + 1] == '-') {
-            hi = fold(pat.ptr[*p + 2], ignore_case);
+        *p += escaped;
+        lo = hi = pat.ptr[*p];
+        if (!escaped && *p + 2 < pat.len && pat.ptr[*p + 1] == '-') {
+            hi = pat.ptr[*p + 2];
             *p += 2;
         }
-        if (lo > hi) {
-            uint8_t t = lo;
-
-            lo = hi;
-            hi = t;
-        }
-        found |= c >= lo && c <= hi;
+        found |= in_range(c, lo, hi, ignore_case);
         ++*p;
     }
     if (*p < pat.len)

@@ -51,10 +51,20 @@ static int advance(struct iovec *iov, int count, size_t n)
     return i;
 }
 
+/* Nothing to transfer is not a transfer of nothing, which would be an error. False: all is done. */
+static bool skip_empty(struct iovec **iov, int *count)
+{
+    int done = advance(*iov, *count, 0);
+
+    *iov += done;
+    *count -= done;
+    return *count > 0;
+}
+
 static int transfer_all(const struct io_ops *io, bool writing, int fd, struct iovec *iov, int count,
                         off_t offset)
 {
-    while (count > 0) {
+    while (skip_empty(&iov, &count)) {
         int batch = count < IOV_MAX ? count : IOV_MAX;
         ssize_t n = writing ? io->pwritev(io->ctx, fd, iov, batch, offset)
                             : io->preadv(io->ctx, fd, iov, batch, offset);

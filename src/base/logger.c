@@ -16,10 +16,28 @@ static atomic_int current_fd = STDOUT_FILENO;
 static atomic_int current_level = LOGGER_NOTICE;
 static char current_path[4096];
 
+/* A log file keeps its descriptor number for ever: another thread may be about to write to it, and
+ * a number that was closed could by then belong to a data file. */
+static int switch_to(int fd)
+{
+    int current = atomic_load(&current_fd);
+    int rc = 0;
+
+    if (current == STDOUT_FILENO) {
+        atomic_store(&current_fd, fd);
+        return 0;
+    }
+    if (dup3(fd, current, O_CLOEXEC) < 0)
+        rc = err_from_errno(errno);
+    if (fd != STDOUT_FILENO)
+        close(fd);
+    return rc;
+}
+
 int logger_open(const char *path)
 {
     int fd = STDOUT_FILENO;
-    int old;
+    int rc;
 
     if (path != NULL && path[0] != '\0') {
         if (strlen(path) >= sizeof(current_path))
@@ -27,14 +45,14 @@ int logger_open(const char *path)
         fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
         if (fd < 0)
             return err_from_errno(errno);
-        if (path != current_path)
-            strcpy(current_path, path);
-    } else {
-        current_path[0] = '\0';
     }
-    old = atomic_exchange(&current_fd, fd);
-    if (old != STDOUT_FILENO)
-        close(old);
+    rc = switch_to(fd);
+    if (rc != 0)
+        return rc;
+    if (fd == STDOUT_FILENO)
+        current_path[0] = '\0';
+    else if (path != current_path)
+        strcpy(current_path, path);
     return 0;
 }
 
@@ -82,6 +100,10 @@ void logger_write(enum logger_level level, const char *format, ...)
         memcpy(line + len, "…", 3);
         len += 3;
     }
+    /* Names of keys and clients may stand in a line; they must not end it. */
+    for (size_t i = 0; i < len; i++)
+        if ((unsigned char)line[i] < ' ' || line[i] == 127)
+            line[i] = ' ';
     line[len++] = '\n';
     if (write(atomic_load(&current_fd), line, len) < 0)
         return;
