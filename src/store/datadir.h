@@ -6,9 +6,11 @@
  * Threads   alone, at start and stop
  * Format    FORMAT, text lines: "format 1", "store <uuid hex>", "node <id>", "log raft|none",
  *           "log-base <n>" (added to indexes of the log: a restored or converted store), "check
- *           <XXH3-64 of the lines above, hex>". Written to a temporary name, synced, renamed
+ *           <XXH3-64 of the lines above, hex>". Written to a temporary name, synced, renamed.
+ *           LOCK: locked with flock while a process serves the directory; holds its pid
  * Errors    ERR_LOCKED, ERR_VERSION, ERR_CORRUPT, ERR_INVAL (other node id or log kind), ERR_ACCESS,
- *           ERR_NOSPC, ERR_IO; detail (DATADIR_DETAIL_MAX bytes) names file, reason and remedy
+ *           ERR_NOTFOUND, ERR_NOSPC, ERR_IO; detail (DATADIR_DETAIL_MAX bytes) names file, reason
+ *           and remedy
  */
 #ifndef STORE_DATADIR_H
 #define STORE_DATADIR_H
@@ -29,13 +31,15 @@ struct datadir {
     bool created; /* by this open */
 };
 
-/* Makes the directory (mode 0700) and FORMAT when absent. */
+/* Makes the directory (mode 0700; its parent must exist) and FORMAT when absent. */
 int datadir_open(const char *path, uint32_t node, bool raft, struct datadir *out, char *detail);
 void datadir_close(struct datadir *d);
 /* Replaces FORMAT atomically (conversion, BACKUP into another directory). */
 int datadir_write_format(const char *path, const struct datadir *d);
-/* Reads FORMAT without the lock (sldmkv-check). */
+/* Reads FORMAT without the lock (sldmkv-check). ERR_NOTFOUND: there is none. */
 int datadir_read_format(const char *path, struct datadir *out, char *detail);
+/* Takes the lock alone; *fd is closed to release it (sldmkv-check, conversion). */
+int datadir_lock(const char *path, int *fd, char *detail);
 /* Size and free bytes of the file system. */
 int datadir_space(const char *path, uint64_t *total, uint64_t *available);
 
