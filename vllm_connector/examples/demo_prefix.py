@@ -239,27 +239,34 @@ def child(role: str, url: str, sizes: Sizes) -> dict[str, Any]:
     return result
 
 
+def say(what: str, text: str) -> None:
+    """One line of the report, at once."""
+    print(f"{what:<16} {text}", flush=True)
+
+
 def demo(sizes: Sizes, folder: Path) -> bool:
     """Both processes around a crash of the server; whether the tokens are equal."""
     server = Server(folder)
     server.start()
     try:
+        say("first process", "prefill, store, answer ...")
         first = child("fill", server.url, sizes)
+        stored = first["blocks"] * first["block_bytes"]
+        say("prompt", f"{sizes.tokens:,} tokens, {first['blocks']} blocks of {BLOCK_TOKENS}")
+        say("bytes stored", f"{stored:,} ({first['block_bytes']:,} a block)")
+        say("store seconds", f"{first['store_s']:.3f}")
         server.kill()
         server.start()
+        say("second process", "find, load, answer, after kill -9 and restart ...")
         second = child("load", server.url, sizes)
     finally:
         server.stop()
     equal = bool(first["tokens"] == second["tokens"] and first["blocks"] == second["blocks"])
-    stored = first["blocks"] * first["block_bytes"]
-    print(f"prompt           {sizes.tokens} tokens, {first['blocks']} blocks of {BLOCK_TOKENS}")
-    print(f"bytes stored     {stored:,} ({first['block_bytes']:,} a block)")
-    print(f"store seconds    {first['store_s']:.3f}")
-    print(f"prefix found     {second['blocks']} blocks, after kill -9 and restart")
-    print(f"prefill seconds  {first['prefill_s']:.3f}")
-    print(f"load seconds     {second['load_s']:.3f}")
-    print(f"ratio            {first['prefill_s'] / second['load_s']:.1f}")
-    print(f"tokens equal     {'yes' if equal else 'no'}")
+    say("prefix found", f"{second['blocks']} blocks")
+    say("prefill seconds", f"{first['prefill_s']:.3f}")
+    say("load seconds", f"{second['load_s']:.3f}")
+    say("ratio", f"{first['prefill_s'] / second['load_s']:.1f}")
+    say("tokens equal", "yes" if equal else "no")
     return equal
 
 

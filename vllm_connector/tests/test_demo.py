@@ -27,13 +27,12 @@ def test_demo_script(server: Server) -> None:
     done = subprocess.run(argv, stdout=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 0, done.stdout
     assert "tokens equal     yes" in done.stdout
-    assert "12 blocks, after kill -9" in done.stdout
+    assert "prefix found     12 blocks" in done.stdout
     assert f"{12 * 2 * 2 * 4 * 64 * 4 * BLOCK_TOKENS:,}" in done.stdout
 
 
 def test_the_answer_depends_on_every_loaded_block(server: Server) -> None:
     first = child("fill", server.url, SMALL)
-    assert child("load", server.url, SMALL)["tokens"] == first["tokens"]
     with KVCacheClient(server.url) as client:
         keys = [*client.list("demo/")]
         block = client.retrieve(keys[5])
