@@ -8,7 +8,8 @@ san_common="exitcode=99:log_path=$SAN_REPORTS/report"
 ASAN_OPTIONS="$san_common:detect_leaks=1:detect_stack_use_after_return=1"
 ASAN_OPTIONS+=":strict_string_checks=1:allocator_may_return_null=1"
 UBSAN_OPTIONS="$san_common:print_stacktrace=1:halt_on_error=1"
-TSAN_OPTIONS="$san_common:second_deadlock_stack=1:suppressions=$root/tests/tsan.supp"
+TSAN_OPTIONS="$san_common:second_deadlock_stack=1:die_after_fork=0"
+TSAN_OPTIONS+=":suppressions=$root/tests/tsan.supp"
 export SAN_REPORTS ASAN_OPTIONS UBSAN_OPTIONS TSAN_OPTIONS
 
 # Prints the reports there are and removes them; true when there was none.

@@ -27,7 +27,11 @@
 #include "base/slice.h"
 #include "store/volume.h"
 
+#ifdef __SANITIZE_THREAD__ /* it takes the address space a mapping of 1 TiB would need */
+#define INDEX_MAP_BYTES ((size_t)1 << 38)
+#else
 #define INDEX_MAP_BYTES ((size_t)1 << 40)
+#endif
 #define INDEX_VALUE_MAX ((size_t)16 << 20)
 #define INDEX_FILE_RESERVE ((uint64_t)64 << 20)
 #define INDEX_DETAIL_MAX 512
