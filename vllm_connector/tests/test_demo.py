@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from demo_prefix import BLOCK_TOKENS, Server, Sizes, block_keys, child
+from demo_prefix import BLOCK_TOKENS, Server, Sizes, block_keys, fill, load
 from sldmkvcachestore.client import KVCacheClient
 
 SMALL = Sizes(tokens=200, layers=2, heads=4)
@@ -32,18 +32,18 @@ def test_demo_script(server: Server) -> None:
 
 
 def test_the_answer_depends_on_every_loaded_block(server: Server) -> None:
-    first = child("fill", server.url, SMALL)
+    first = fill(server.url, SMALL)
     with KVCacheClient(server.url) as client:
         keys = [*client.list("demo/")]
         block = client.retrieve(keys[5])
         assert block is not None
         assert client.store(keys[5], bytes(len(block)))
-        second = child("load", server.url, SMALL)
+        second = load(server.url, SMALL)
         assert second["blocks"] == first["blocks"]
         assert second["tokens"] != first["tokens"]
         # A block that is gone ends the prefix; the rest is computed, and the answer is right.
         assert client.delete(keys[5]) == 1
-    third = child("load", server.url, SMALL)
+    third = load(server.url, SMALL)
     assert third["blocks"] < first["blocks"]
     assert third["tokens"] == first["tokens"]
 
