@@ -102,7 +102,7 @@ objs = $(patsubst %.c,$(BUILD)/$1/obj/%.o,$2)
 # In an expanded link line a source is in its object, everything else is as it stands.
 unit = $(UNIT_TESTS:%=$(BUILD)/$1/tests/%)
 utils = $(UTILS:%=$(call bin,$1)/%)
-server = $(if $(wildcard src/main.c),$(call bin,$1)/sldmkv-server)
+server = $(call bin,$1)/sldmkv-server
 
 define CONFIG_RULES
 # The flags are a prerequisite of every object: other flags, other objects.

@@ -67,7 +67,6 @@ shell_syntax() {
     done
 }
 
-check 'compiles without a warning (gcc)' true
 check 'compiles without a warning (clang-14)' clang_warnings
 check 'format (clang-format-14)' format
 check 'include direction, header owners' python3 tests/check/layers.py
