@@ -6,10 +6,13 @@
  * Threads   loop
  * Owner     results borrow from the store and the entry: valid during the callback
  * Order     entries in index order; ≤ the store's applied index are skipped
- * Errors    FSM_REBUILD: the op had no effect because the new value must be built from a payload
- *           first (APPEND, SETRANGE, RENAME, COPY of slab values, results over inline_max): the
- *           proposer reads, stages and proposes PUT with OP_IF_MOD. Damage in an entry is a PANIC:
- *           the log was checked before
+ * Mod       the index of the entry, for every key it wrote. Units of one entry share it, so a mod
+ *           serves as a condition (OP_IF_MOD, OP_EVICT) only if it was read between entries: never
+ *           one from result(), before_op() or a look-up during them
+ * Errors    FSM_REBUILD: the unit had no effect because a new value must be built from a payload
+ *           first (APPEND, SETRANGE, RENAME, COPY of slab values, results over
+ *           FSM_INLINE_APPEND_MAX): the proposer reads, stages and proposes PUT with OP_IF_MOD.
+ *           Damage in an entry is a PANIC: the log was checked before
  * Source    DESIGN §4 "Evaluation is at apply"
  */
 #ifndef FSM_FSM_H
@@ -18,13 +21,13 @@
 #include "fsm/entry.h"
 #include "store/store.h"
 
-#define FSM_INLINE_APPEND_MAX ((size_t)16 << 10) /* a value built by an op stays inline up to this */
+#define FSM_INLINE_APPEND_MAX ((size_t)16 << 10) /* a longer value is never built at apply */
 
 enum fsm_status {
     FSM_OK,       /* done; value and old as the op defines */
     FSM_NIL,      /* refused by NX/XX or key absent: no effect */
     FSM_ABORTED,  /* a condition of the unit failed: no effect */
-    FSM_REBUILD,  /* no effect: see above */
+    FSM_REBUILD,  /* no effect, for every op of the unit; value 1 = the first that needs it */
     FSM_NOINT,    /* ERR value is not an integer or out of range */
     FSM_NOFLOAT,  /* ERR value is not a valid float */
     FSM_OVERFLOW, /* ERR increment or decrement would overflow */
@@ -33,28 +36,42 @@ enum fsm_status {
     FSM_TOOBIG    /* ERR string exceeds maximum allowed size (proto-max-bulk-len) */
 };
 
+/*  op                  status: value
+ *  PUT, PUT_SLAB       OK: 1; NIL (NX, XX refused): 0; has_old with PUT_GET, refused or not
+ *  DEL, PERSIST, EVICT OK: 1; NIL (absent, no TTL, other mod): 0
+ *  EXPIRE              OK: 1; NIL (absent, refused by its flags): 0
+ *  INCRBY              OK: the sum; NOINT, OVERFLOW
+ *  INCRBYFLOAT         OK: text; NOFLOAT, NANINF
+ *  APPEND, SETRANGE    OK: the new length; TOOBIG
+ *  GETDEL, GETEX       OK: 1, has_old; NIL (absent): 0
+ *  RENAME              OK: 1; NIL (NX refused): 0; NOKEY
+ *  COPY                OK: 1; NIL (source absent, destination exists, both the same): 0
+ *  FLUSH               OK: 1
+ *  IF_MOD, IF_ABSENT   OK: 1; ABORTED */
 struct fsm_result {
     enum op op;
     enum fsm_status status;
-    int64_t value;       /* counts, lengths, INCRBY */
-    struct slice text;   /* INCRBYFLOAT */
-    bool has_old;        /* GETDEL, GETEX, PUT_GET: the record before the op */
+    int64_t value;     /* counts, lengths, sums: table above */
+    struct slice text; /* INCRBYFLOAT */
+    bool has_old;      /* GETDEL, GETEX, PUT_GET: the record before the op */
     struct record old;
-    uint64_t mod;        /* of the key after the op */
-    bool last;           /* the last op of its unit */
+    uint64_t mod; /* of the key after the op, 0 = absent */
+    bool last;    /* the last op of its unit */
 };
 
 struct fsm {
     struct store *store;
-    uint32_t node;         /* whose holder entries are ours */
-    size_t value_max;      /* proto-max-bulk-len, checked by APPEND and SETRANGE */
-    /* keys that changed: WATCH and the RAM tier (place of the replaced payload). May be NULL. */
+    uint32_t node;    /* whose holder entries are ours */
+    size_t value_max; /* proto-max-bulk-len: chooses TOOBIG or REBUILD, never what is stored */
+    /* keys that changed: WATCH and the RAM tier (place of the replaced payload). May be NULL. An
+     * empty key: all of them (FLUSH). */
     void (*on_change)(void *ctx, struct slice key);
     void *ctx;
 };
 
-/* For each op of an own group, in order. before_op is called ahead of it (reads of a MULTI run
- * there), result behind it. */
+/* For each op of an own group, in order: result. Ahead of it, when its unit takes effect and it is
+ * no condition, before_op: reads of a MULTI run there and see what the ops before did. Either may
+ * be NULL. */
 struct fsm_observer {
     void (*before_op)(void *ctx, uint32_t op_index);
     void (*result)(void *ctx, uint32_t op_index, const struct fsm_result *r);
@@ -65,7 +82,8 @@ struct fsm_observer {
 void fsm_apply(struct fsm *f, uint64_t index, uint64_t term, struct slice entry,
                const struct fsm_observer *observer, struct entry_header *h);
 
-/* Logical digest over all key records without their places (DEBUG DIGEST, cluster tests). */
+/* Logical digest over all keys present at the applied stamp, without the places of their payloads
+ * (DEBUG DIGEST, cluster tests). */
 int fsm_digest(struct fsm *f, uint64_t *out);
 
 #endif
