@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: MIT */
+/* Strings, reading: GET MGET STRLEN GETRANGE SUBSTR. */
+#include <stdlib.h>
+
+#include "base/assert.h"
+#include "server/command.h"
+#include "server/server.h"
+
+static void get_run(struct request *rq)
+{
+    struct record r;
+
+    if (command_lookup(rq, rq->argv[1], &r))
+        request_reply_value(rq, rq->argv[1], &r);
+    else
+        emit_nil(request_emit(rq));
+}
+
+static void strlen_run(struct request *rq)
+{
+    struct record r;
+
+    emit_int(request_emit(rq), command_lookup(rq, rq->argv[1], &r) ? (int64_t)r.length : 0);
+}
+
+/* ---- MGET: one value after another, so that memory is bounded by one and the output ------- */
+
+struct mget {
+    int next; /* argv index */
+    bool inside, again;
+};
+
+static void mget_next(struct request *rq);
+
+static void mget_value(struct request *rq, int err, struct slice data, struct buf *buf)
+{
+    struct emit *e = request_emit(rq);
+    struct mget *m = rq->state;
+
+    if (err != 0) {
+        emit_nil(e); /* damaged: a miss, counted */
+    } else if (buf == NULL) {
+        emit_bulk(e, data);
+    } else {
+        emit_bulk_begin(e, data.len);
+        request_add_payload(e->out, buf, data);
+        emit_bulk_end(e);
+    }
+    m->next++;
+    if (m->inside)
+        m->again = true; /* it came at once: the loop below goes on */
+    else
+        mget_next(rq);
+}
+
+static void mget_next(struct request *rq)
+{
+    struct mget *m = rq->state;
+    struct record r;
+
+    m->inside = true;
+    do {
+        m->again = false;
+        if (m->next >= rq->argc || (rq->conn == NULL && rq->parent == NULL))
+            break;
+        if (request_pace(rq, mget_next))
+            break;
+        if (command_lookup(rq, rq->argv[m->next], &r)) {
+            request_load(rq, rq->argv[m->next], &r, 0, r.length, mget_value);
+        } else {
+            emit_nil(request_emit(rq));
+            m->next++;
+            m->again = true;
+        }
+    } while (m->again);
+    m->inside = false;
+}
+
+static void mget_run(struct request *rq)
+{
+    struct mget *m = calloc(1, sizeof(*m));
+
+    if (m == NULL) {
+        request_error(rq, "ERR out of memory");
+        return;
+    }
+    m->next = 1;
+    rq->state = m;
+    rq->state_free = free;
+    emit_array(request_emit(rq), (size_t)rq->argc - 1);
+    mget_next(rq);
+}
+
+/* ---- GETRANGE ---------------------------------------------------------------------------- */
+
+static void range_value(struct request *rq, int err, struct slice data, struct buf *buf)
+{
+    struct emit *e = request_emit(rq);
+
+    if (err != 0 || buf == NULL) {
+        emit_bulk(e, err != 0 ? slice_of(NULL, 0) : data);
+        return;
+    }
+    emit_bulk_begin(e, data.len);
+    request_add_payload(e->out, buf, data);
+    emit_bulk_end(e);
+}
+
+/* Redis's rules: negative counts from the end, an empty or inverted range is "". */
+static void getrange_run(struct request *rq)
+{
+    int64_t start, end, length;
+    struct record r;
+
+    if (!command_get_i64(rq, 2, &start) || !command_get_i64(rq, 3, &end))
+        return;
+    if (!command_lookup(rq, rq->argv[1], &r) || (start < 0 && end < 0 && start > end)) {
+        emit_bulk(request_emit(rq), slice_of(NULL, 0));
+        return;
+    }
+    length = (int64_t)r.length;
+    if (start < 0)
+        start = start + length < 0 ? 0 : start + length;
+    if (end < 0)
+        end = end + length < 0 ? 0 : end + length;
+    if (end >= length)
+        end = length - 1;
+    if (start > end || length == 0) {
+        emit_bulk(request_emit(rq), slice_of(NULL, 0));
+        return;
+    }
+    request_load(rq, rq->argv[1], &r, (uint64_t)start, (uint64_t)(end - start + 1), range_value);
+}
+
+#define READ (CMD_READONLY)
+const struct command commands_string[] = {
+    {.name = "get", .arity = 2, .flags = READ | CMD_FAST, .categories = CAT_STRING, .first_key = 1,
+     .last_key = 1, .key_step = 1, .run = get_run, .group = "string", .since = "1.0.0",
+     .syntax = "key", .summary = "Returns the string value of a key."},
+    {.name = "mget", .arity = -2, .flags = READ | CMD_FAST, .categories = CAT_STRING,
+     .first_key = 1, .last_key = -1, .key_step = 1, .run = mget_run, .group = "string",
+     .since = "1.0.0", .syntax = "key [key ...]",
+     .summary = "Atomically returns the string values of one or more keys."},
+    {.name = "strlen", .arity = 2, .flags = READ | CMD_FAST, .categories = CAT_STRING,
+     .first_key = 1, .last_key = 1, .key_step = 1, .run = strlen_run, .group = "string",
+     .since = "2.2.0", .syntax = "key", .summary = "Returns the length of a string value."},
+    {.name = "getrange", .arity = 4, .flags = READ, .categories = CAT_STRING, .first_key = 1,
+     .last_key = 1, .key_step = 1, .run = getrange_run, .group = "string", .since = "2.4.0",
+     .syntax = "key start end",
+     .summary = "Returns a substring of the string stored at a key."},
+    {.name = "substr", .arity = 4, .flags = READ, .categories = CAT_STRING, .first_key = 1,
+     .last_key = 1, .key_step = 1, .run = getrange_run, .group = "string", .since = "1.0.0",
+     .syntax = "key start end",
+     .summary = "Returns a substring from a string value."},
+    {.name = NULL},
+};

@@ -1,0 +1,372 @@
+/* SPDX-License-Identifier: MIT */
+/* Transactions: MULTI EXEC DISCARD WATCH UNWATCH.
+ *
+ * Between MULTI and EXEC commands become children of the EXEC request. EXEC is a write like any
+ * other: prepare() checks the watched keys and lets children build values, plan() puts conditions
+ * and the children's ops into one unit, so all of it is one entry, or nothing.
+ *
+ * Reads run on this node at their place among the ops: before_op() runs the reads that stand ahead
+ * of the op's child, the end of the unit the rest. Each child has a reply of its own; they are
+ * joined when the last one is complete (a read may wait for the disk).
+ */
+#include <event2/buffer.h>
+#include <stdlib.h>
+
+#include "base/assert.h"
+#include "base/err.h"
+#include "server/conn_int.h"
+#include "server/rebuild.h"
+#include "server/server.h"
+#include "server/tx.h"
+
+static uint64_t mod_of(struct server *s, struct slice key)
+{
+    uint64_t now = clock_now_ms(&s->clock);
+    struct record r;
+
+    if (now < store_applied_stamp(s->store))
+        now = store_applied_stamp(s->store);
+    if (key.len == 0 || key.len > RECORD_KEY_MAX || store_get(s->store, key, &r) != 0 ||
+        record_expired(&r, now))
+        return 0;
+    return r.mod;
+}
+
+static void multi_run(struct request *rq)
+{
+    struct conn *c = rq->conn;
+
+    if (c->in_multi) {
+        request_error(rq, "ERR MULTI calls can not be nested");
+        return;
+    }
+    c->in_multi = true;
+    c->multi_failed = false;
+    c->multi = request_new(rq->server, c, NULL);
+    emit_status(request_emit(rq), "OK");
+}
+
+void tx_discard(struct conn *c)
+{
+    if (c->multi != NULL) {
+        c->multi->holds = 0;
+        request_free(c->multi);
+        c->multi = NULL;
+    }
+    c->in_multi = c->multi_failed = false;
+    conn_unwatch(c);
+}
+
+static void discard_run(struct request *rq)
+{
+    if (!rq->conn->in_multi) {
+        request_error(rq, "ERR DISCARD without MULTI");
+        return;
+    }
+    tx_discard(rq->conn);
+    emit_status(request_emit(rq), "OK");
+}
+
+static bool watched(const struct conn *c, struct slice key)
+{
+    for (const struct conn_watch *w = c->watch; w != NULL; w = w->next)
+        if (slice_eq(slice_of(w->key, w->key_len), key))
+            return true;
+    return false;
+}
+
+static void watch_run(struct request *rq)
+{
+    struct conn *c = rq->conn;
+
+    if (c->in_multi) {
+        request_error(rq, "ERR WATCH inside MULTI is not allowed");
+        return;
+    }
+    for (int i = 1; i < rq->argc; i++)
+        if (!command_check_key(rq, rq->argv[i]))
+            return;
+    for (int i = 1; i < rq->argc; i++) {
+        struct slice key = rq->argv[i];
+        struct conn_watch *w;
+
+        if (watched(c, key))
+            continue;
+        w = malloc(sizeof(*w) + key.len);
+        if (w == NULL)
+            PANIC("out of memory for WATCH");
+        w->mod = mod_of(rq->server, key);
+        w->key_len = key.len;
+        memcpy(w->key, key.ptr, key.len);
+        w->next = c->watch;
+        c->watch = w;
+    }
+    emit_status(request_emit(rq), "OK");
+}
+
+static void unwatch_run(struct request *rq)
+{
+    conn_unwatch(rq->conn);
+    emit_status(request_emit(rq), "OK");
+}
+
+/* ---- EXEC -------------------------------------------------------------------------------- */
+
+struct exec {
+    struct conn_watch *watch; /* taken over from the connection */
+    uint32_t conditions;      /* ops ahead of the children's */
+    bool ended;
+};
+
+static void free_exec(void *state)
+{
+    struct exec *x = state;
+
+    while (x->watch != NULL) {
+        struct conn_watch *w = x->watch;
+
+        x->watch = w->next;
+        free(w);
+    }
+    free(x);
+}
+
+/* The first pass: the collected children and watches move from the connection to the request. */
+static bool begin(struct request *rq)
+{
+    struct conn *c = rq->conn;
+    struct exec *x;
+    bool failed;
+
+    if (c == NULL || !c->in_multi) {
+        request_error(rq, "ERR EXEC without MULTI");
+        return false;
+    }
+    failed = c->multi_failed;
+    if (failed) {
+        tx_discard(c);
+        request_error(rq, "EXECABORT Transaction discarded because of previous errors.");
+        return false;
+    }
+    x = calloc(1, sizeof(*x));
+    if (x == NULL)
+        PANIC("out of memory for EXEC");
+    rq->state = x;
+    rq->state_free = free_exec;
+    x->watch = c->watch;
+    c->watch = NULL;
+    rq->children = c->multi->children;
+    rq->child_count = c->multi->child_count;
+    c->multi->children = NULL;
+    for (struct request *child = rq->children; child != NULL; child = child->next) {
+        child->parent = rq;
+        child->now_ms = rq->now_ms;
+        request_hold(rq); /* until the child is done */
+    }
+    tx_discard(c);
+    return true;
+}
+
+void tx_end(struct request *rq)
+{
+    if (rq->children_ended)
+        return;
+    rq->children_ended = true;
+    for (struct request *child = rq->children; child != NULL; child = child->next)
+        if (!child->done)
+            request_release(child);
+}
+
+static bool watch_broken(struct request *rq)
+{
+    const struct exec *x = rq->state;
+
+    for (const struct conn_watch *w = x->watch; w != NULL; w = w->next)
+        if (mod_of(rq->server, slice_of(w->key, w->key_len)) != w->mod)
+            return true;
+    return false;
+}
+
+/* A child that changes a large value must see it as the transaction found it. */
+static bool written_before(const struct request *rq, const struct request *child)
+{
+    for (const struct request *c = rq->children; c != child; c = c->next) {
+        if (c->cmd->plan == NULL)
+            continue;
+        for (int i = 1; i < c->argc; i++)
+            if (slice_eq(c->argv[i], child->argv[1]))
+                return true;
+    }
+    return false;
+}
+
+static enum prepare prepare_children(struct request *rq)
+{
+    enum prepare all = PREPARE_READY;
+
+    rq->staging++; /* no child resumes us while we are in here */
+    for (struct request *child = rq->children; child != NULL; child = child->next) {
+        if (child->cmd->prepare == NULL || child->failed || child->done)
+            continue;
+        if (written_before(rq, child))
+            continue;
+        switch (child->cmd->prepare(child)) {
+        case PREPARE_READY:
+            break;
+        case PREPARE_WAIT:
+            all = PREPARE_WAIT;
+            break;
+        case PREPARE_REPLIED:
+            child->failed = true;
+            break;
+        }
+    }
+    rq->staging--;
+    return all;
+}
+
+static enum prepare exec_prepare(struct request *rq)
+{
+    if (rq->state == NULL && !begin(rq))
+        return PREPARE_REPLIED;
+    if (watch_broken(rq)) {
+        emit_nil_array(request_emit(rq));
+        rq->children_dropped = true;
+        tx_end(rq);
+        return PREPARE_REPLIED;
+    }
+    return prepare_children(rq);
+}
+
+static void run_reads(struct request *rq, const struct request *until)
+{
+    while (rq->cursor != NULL && rq->cursor != until) {
+        struct request *child = rq->cursor;
+
+        rq->cursor = child->next;
+        if (child->cmd->plan != NULL || child->done)
+            continue;
+        child->cmd->run(child);
+        request_release(child);
+    }
+}
+
+static void plan_conditions(struct request *rq, struct entry_writer *unit)
+{
+    struct exec *x = rq->state;
+
+    for (const struct conn_watch *w = x->watch; w != NULL; w = w->next)
+        entry_u64(unit, OP_IF_MOD, ENTRY_MORE, slice_of(w->key, w->key_len), w->mod);
+    for (struct request *child = rq->children; child != NULL; child = child->next)
+        if (child->cmd->prepare != NULL && rebuild_done(child))
+            entry_u64(unit, OP_IF_MOD, ENTRY_MORE, child->argv[1], child->if_mod);
+    x->conditions = unit->count;
+}
+
+/* Nothing to log: the reads run now, in order. */
+static enum plan reads_only(struct request *rq)
+{
+    rq->cursor = rq->children;
+    run_reads(rq, NULL);
+    tx_end(rq);
+    return PLAN_REPLIED;
+}
+
+static enum plan exec_plan(struct request *rq, struct entry_writer *unit)
+{
+    struct exec *x = rq->state;
+
+    plan_conditions(rq, unit);
+    for (struct request *child = rq->children; child != NULL; child = child->next) {
+        uint32_t before = unit->count;
+
+        if (child->cmd->plan == NULL || child->failed)
+            continue;
+        if (child->cmd->plan(child, unit) == PLAN_REPLIED) {
+            child->failed = true; /* its reply is complete; the others go on, as in Redis */
+            child->ops = 0;
+            continue;
+        }
+        child->ops = unit->count - before;
+        child->ops_seen = 0;
+    }
+    if (rq->staging > 0)
+        return PLAN_READY; /* values are being staged: planned again */
+    if (unit->count == x->conditions)
+        return reads_only(rq);
+    rq->cursor = rq->children;
+    return PLAN_READY;
+}
+
+/* The child that the op belongs to; `op` counts from the first op behind the conditions. */
+static struct request *child_of(struct request *rq, uint32_t op)
+{
+    for (struct request *child = rq->children; child != NULL; child = child->next) {
+        if (op < child->ops)
+            return child;
+        op -= child->ops;
+    }
+    PANIC("EXEC: an op without a command");
+}
+
+static void exec_before_op(struct request *rq, uint32_t op)
+{
+    const struct exec *x = rq->state;
+
+    if (op >= x->conditions)
+        run_reads(rq, child_of(rq, op - x->conditions));
+}
+
+static void exec_result(struct request *rq, const struct fsm_result *r)
+{
+    const struct exec *x = rq->state;
+    struct request *child;
+    struct fsm_result mine = *r;
+
+    if (r->status == FSM_ABORTED)
+        return; /* the retry of prepare() answers it */
+    child = child_of(rq, rq->ops_seen - 1 - x->conditions);
+    child->ops_seen++;
+    mine.last = child->ops_seen == child->ops;
+    if (r->op != OP_IF_ABSENT && r->op != OP_IF_MOD)
+        child->cmd->result(child, &mine);
+    if (r->last) {
+        run_reads(rq, NULL);
+        tx_end(rq);
+    }
+}
+
+/* EXEC is done and so are all children: their replies become the elements of one array. */
+void tx_join(struct request *rq)
+{
+    struct emit *e;
+
+    if (rq->state == NULL || rq->children_dropped || rq->failed)
+        return; /* EXEC itself was refused or failed: its reply is there */
+    e = request_emit(rq);
+    emit_array(e, rq->child_count);
+    for (struct request *child = rq->children; child != NULL; child = child->next)
+        if (child->out != NULL)
+            evbuffer_add_buffer(e->out, child->out);
+}
+
+#define TX (CMD_NOSCRIPT | CMD_LOADING | CMD_STALE | CMD_FAST | CMD_IMMEDIATE)
+const struct command commands_tx[] = {
+    {.name = "multi", .arity = 1, .flags = TX, .categories = CAT_TRANSACTION, .run = multi_run,
+     .group = "transactions", .since = "1.2.0", .syntax = "", .summary = "Starts a transaction."},
+    {.name = "exec", .arity = 1, .flags = (TX & ~CMD_FAST) | CMD_SKIP_SLOWLOG,
+     .categories = CAT_TRANSACTION, .plan = exec_plan, .result = exec_result,
+     .prepare = exec_prepare, .before_op = exec_before_op, .group = "transactions",
+     .since = "1.2.0", .syntax = "", .summary = "Executes all commands in a transaction."},
+    {.name = "discard", .arity = 1, .flags = TX, .categories = CAT_TRANSACTION,
+     .run = discard_run, .group = "transactions", .since = "2.0.0", .syntax = "",
+     .summary = "Discards a transaction."},
+    {.name = "watch", .arity = -2, .flags = TX, .categories = CAT_TRANSACTION, .first_key = 1,
+     .last_key = -1, .key_step = 1, .run = watch_run, .group = "transactions", .since = "2.2.0",
+     .syntax = "key [key ...]",
+     .summary = "Monitors changes to keys to determine the execution of a transaction."},
+    {.name = "unwatch", .arity = 1, .flags = TX & ~CMD_IMMEDIATE, .categories = CAT_TRANSACTION,
+     .run = unwatch_run, .group = "transactions", .since = "2.2.0", .syntax = "",
+     .summary = "Forgets about watched keys of a transaction."},
+    {.name = NULL},
+};

@@ -1,0 +1,406 @@
+/* SPDX-License-Identifier: MIT */
+/* From the parser's arguments to a running handler. The order of the checks is Redis's, because
+ * clients see which error comes first: authentication, unknown command, arity, then the rest.
+ *
+ * Arguments are borrowed from the parser while the handler runs. A request that is not answered by
+ * then copies what is small; large values are payload buffers that it owns from the start.
+ */
+#include "server/command.h"
+
+#include <ctype.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/assert.h"
+#include "base/err.h"
+#include "base/map.h"
+#include "base/number.h"
+#include "server/conn_int.h"
+#include "server/server.h"
+#include "server/stats.h"
+
+#define NAME_MAX_LEN 64
+
+static const struct command *const groups[] = {
+    commands_string, commands_string_write, commands_key, commands_scan,
+    commands_kv,     commands_conn,         commands_tx,  commands_server,
+};
+
+struct entry {
+    struct map_node node;
+    const struct command *cmd;
+};
+
+static struct map by_name;
+static const struct command **all;
+static size_t count;
+
+static struct slice entry_name(const struct map_node *n)
+{
+    return slice_str(((const struct entry *)(const void *)n)->cmd->name);
+}
+
+void command_init(void)
+{
+    struct entry *entries;
+
+    if (all != NULL)
+        return;
+    for (size_t g = 0; g < sizeof(groups) / sizeof(groups[0]); g++)
+        for (const struct command *c = groups[g]; c->name != NULL; c++)
+            count++;
+    all = calloc(count, sizeof(struct command *));
+    entries = calloc(count, sizeof(*entries));
+    if (all == NULL || entries == NULL)
+        PANIC("out of memory");
+    map_init(&by_name, entry_name);
+    count = 0;
+    for (size_t g = 0; g < sizeof(groups) / sizeof(groups[0]); g++) {
+        for (const struct command *c = groups[g]; c->name != NULL; c++) {
+            ASSERT(c->subs != NULL || (c->run != NULL) != (c->plan != NULL));
+            ASSERT((c->plan != NULL) == (c->result != NULL));
+            entries[count].cmd = c;
+            if (map_put(&by_name, &entries[count].node) != NULL)
+                PANIC("command %s is in the table twice", c->name);
+            all[count++] = c;
+        }
+    }
+    stats_init();
+}
+
+const struct command *command_at(size_t i)
+{
+    return i < count ? all[i] : NULL;
+}
+
+const struct command *command_find(struct slice name)
+{
+    uint8_t lower[NAME_MAX_LEN];
+    struct map_node *n;
+
+    if (name.len == 0 || name.len > sizeof(lower))
+        return NULL;
+    for (size_t i = 0; i < name.len; i++)
+        lower[i] = (uint8_t)tolower(name.ptr[i]);
+    n = map_get(&by_name, slice_of(lower, name.len));
+    return n == NULL ? NULL : ((struct entry *)(void *)n)->cmd;
+}
+
+const struct command *command_find_sub(const struct command *container, struct slice name)
+{
+    for (const struct command *c = container->subs; c != NULL && c->name != NULL; c++)
+        if (number_is_word(name, strchr(c->name, '|') + 1))
+            return c;
+    return NULL;
+}
+
+/* ---- refusals ---------------------------------------------------------------------------- */
+
+/* Redis shows at most 128 bytes of arguments, each in quotes with a blank behind it. */
+static void unknown_command(struct request *rq)
+{
+    char args[160];
+    size_t len = 0;
+
+    args[0] = '\0';
+    for (int i = 1; i < rq->argc && len < 128; i++) {
+        size_t n = rq->argv[i].len < 128 - len ? rq->argv[i].len : 128 - len;
+
+        len += (size_t)snprintf(args + len, sizeof(args) - len, "'%.*s' ", (int)n,
+                                (const char *)rq->argv[i].ptr);
+    }
+    rq->failed = true;
+    metric_add(&rq->server->metrics, METRIC_ERRORS, 1);
+    emit_errorf(request_emit(rq), "ERR unknown command '%.*s', with args beginning with: %s",
+                (int)(rq->argv[0].len < 128 ? rq->argv[0].len : 128),
+                (const char *)rq->argv[0].ptr, args);
+}
+
+void command_unknown_sub(struct request *rq)
+{
+    char container[NAME_MAX_LEN];
+    size_t n = 0;
+
+    for (const char *p = rq->cmd_name; *p != '\0' && *p != '|' && n < sizeof(container) - 1; p++)
+        container[n++] = (char)toupper((unsigned char)*p);
+    container[n] = '\0';
+    rq->failed = true;
+    metric_add(&rq->server->metrics, METRIC_ERRORS, 1);
+    emit_errorf(request_emit(rq), "ERR unknown subcommand '%.*s'. Try %s HELP.",
+                (int)(rq->argv[1].len < 128 ? rq->argv[1].len : 128),
+                (const char *)rq->argv[1].ptr, container);
+}
+
+void command_wrong_arity(struct request *rq)
+{
+    rq->failed = true;
+    metric_add(&rq->server->metrics, METRIC_ERRORS, 1);
+    emit_errorf(request_emit(rq), "ERR wrong number of arguments for '%s' command", rq->cmd_name);
+}
+
+void command_syntax_error(struct request *rq)
+{
+    request_error(rq, "ERR syntax error");
+}
+
+void command_not_integer(struct request *rq)
+{
+    request_error(rq, "ERR value is not an integer or out of range");
+}
+
+static bool arity_ok(const struct command *cmd, int argc)
+{
+    return cmd->arity >= 0 ? argc == cmd->arity : argc >= -cmd->arity;
+}
+
+/* Everything that refuses a command before it runs. True: it was answered. */
+static bool refused(struct request *rq, struct conn *c, const struct command *container)
+{
+    struct server *s = rq->server;
+    const struct command *cmd = rq->cmd;
+
+    if (!c->authenticated && (cmd == NULL || !(cmd->flags & CMD_NO_AUTH))) {
+        request_error(rq, "NOAUTH Authentication required.");
+    } else if (cmd == NULL && container != NULL) {
+        rq->cmd_name = container->name;
+        command_unknown_sub(rq);
+    } else if (cmd == NULL || (cmd->flags & CMD_INTERNAL)) {
+        unknown_command(rq);
+    } else if (!arity_ok(cmd, rq->argc)) {
+        command_wrong_arity(rq);
+    } else if (c->too_big > 0) {
+        rq->failed = true;
+        metric_add(&s->metrics, METRIC_ERRORS, 1);
+        emit_errorf(request_emit(rq),
+                    "ERR value is too large: %zu bytes, this server stores at most %zu", c->too_big,
+                    s->value_max);
+    } else if (s->state == SERVER_LOADING && !(cmd->flags & CMD_LOADING)) {
+        request_error(rq, "LOADING Redis is loading the dataset in memory");
+    } else if (c->in_multi && (cmd->flags & CMD_NO_MULTI)) {
+        request_error(rq, "ERR Command not allowed inside a transaction");
+    } else {
+        return false;
+    }
+    return true;
+}
+
+/* ---- start ------------------------------------------------------------------------------- */
+
+/* A write whose values all go through the stage joins its group in the order of submit. */
+static bool will_stage(const struct conn *c, const struct command *cmd)
+{
+    return cmd->prepare == NULL && c->parse.argc > 2 &&
+           c->parse.argv[2].len > (size_t)c->server->config->inline_max;
+}
+
+static bool paused(const struct server *s, const struct command *cmd)
+{
+    return clock_now_ms(&s->clock) < s->pause_until_ms &&
+           (s->pause_all || (cmd->flags & CMD_WRITE)) && !(cmd->flags & CMD_ADMIN);
+}
+
+static bool must_wait(const struct conn *c, const struct command *cmd)
+{
+    const struct server *s = c->server;
+
+    if (cmd == NULL || s->state == SERVER_LOADING)
+        return false;
+    if (c->in_multi && !(cmd->flags & CMD_IMMEDIATE))
+        return false; /* it is only queued */
+    if (paused(s, cmd))
+        return true;
+    if (cmd->flags & CMD_UNORDERED)
+        return false;
+    if (!(cmd->flags & CMD_WRITE) || (cmd->flags & CMD_IMMEDIATE))
+        return c->pending_writes > 0;
+    if (write_backlogged(s->write))
+        return true;
+    return c->unproposed > 0 && !(c->unproposed_staged && will_stage(c, cmd));
+}
+
+/* The arguments as slices: the parser's memory, or the payload buffers the request takes over. */
+static void borrow_args(struct request *rq, struct conn *c)
+{
+    struct server *s = rq->server;
+    int argc = c->parse.argc;
+
+    if (argc > s->argv_size) {
+        struct slice *grown = realloc(s->argv_scratch, (size_t)argc * sizeof(*grown));
+
+        if (grown == NULL)
+            PANIC("out of memory for arguments");
+        s->argv_scratch = grown;
+        s->argv_size = argc;
+    }
+    rq->argc = argc;
+    rq->argv = s->argv_scratch;
+    for (int i = 0; i < argc; i++) {
+        struct parse_arg *a = &c->parse.argv[i];
+
+        rq->argv[i] = slice_of(a->ptr, a->len);
+        if (a->owner == NULL)
+            continue;
+        if (rq->uploads == NULL)
+            rq->uploads = calloc((size_t)argc, sizeof(struct upload *));
+        if (rq->uploads == NULL)
+            PANIC("out of memory for arguments");
+        rq->uploads[i] = a->owner;
+        a->owner = NULL;
+    }
+}
+
+static void queue_in_multi(struct conn *c, struct request *rq)
+{
+    struct request *exec = c->multi;
+    struct request *child = request_new(rq->server, c, rq->cmd);
+
+    child->parent = exec;
+    child->cmd_name = rq->cmd_name;
+    child->argc = rq->argc;
+    child->argv = rq->argv;
+    child->uploads = rq->uploads;
+    rq->uploads = NULL;
+    rq->argc = 0;
+    request_keep_args(child);
+    *exec->children_tail = child;
+    exec->children_tail = &child->next;
+    exec->child_count++;
+    emit_status(request_emit(rq), "QUEUED");
+}
+
+static void run(struct conn *c, struct request *rq, const struct command *container)
+{
+    const struct command *cmd = rq->cmd;
+
+    if (refused(rq, c, container)) {
+        if (c->in_multi)
+            c->multi_failed = true;
+        request_release(rq);
+    } else if (c->in_multi && !(cmd->flags & CMD_IMMEDIATE)) {
+        queue_in_multi(c, rq);
+        request_release(rq);
+    } else if (cmd->plan != NULL) {
+        write_start(rq);
+    } else {
+        cmd->run(rq);
+        request_release(rq);
+    }
+}
+
+bool command_try_start(struct conn *c)
+{
+    struct server *s = c->server;
+    struct slice name = slice_of(c->parse.argv[0].ptr, c->parse.argv[0].len);
+    const struct command *cmd = command_find(name);
+    const struct command *container = NULL;
+    struct request *rq;
+
+    if (cmd != NULL && cmd->subs != NULL && c->parse.argc > 1) {
+        container = cmd;
+        cmd = command_find_sub(
+            container, slice_of(c->parse.argv[1].ptr, c->parse.argv[1].len));
+    }
+    if (must_wait(c, cmd))
+        return false;
+
+    rq = request_new(s, c, cmd);
+    rq->write = cmd != NULL && cmd->plan != NULL && c->authenticated &&
+                !(c->in_multi && !(cmd->flags & CMD_IMMEDIATE));
+    if (rq->write)
+        c->unproposed_staged = (c->unproposed == 0 || c->unproposed_staged) && will_stage(c, cmd);
+    borrow_args(rq, c);
+    conn_append(c, rq);
+    if (cmd != NULL)
+        c->last_cmd = cmd->name;
+    c->commands++;
+    metric_add(&s->metrics, METRIC_COMMANDS, 1);
+
+    request_hold(rq); /* it must not go while we look at it */
+    run(c, rq, container);
+    if (rq->holds > 1)
+        request_keep_args(rq);
+    request_release(rq);
+    return true;
+}
+
+void command_finished(struct request *rq)
+{
+    if (rq->cmd != NULL)
+        stats_record(rq);
+}
+
+/* ---- helpers of handlers ----------------------------------------------------------------- */
+
+bool command_get_i64(struct request *rq, int arg, int64_t *out)
+{
+    if (number_parse_i64(rq->argv[arg], out))
+        return true;
+    command_not_integer(rq);
+    return false;
+}
+
+bool command_get_range(struct request *rq, int arg, int64_t min, int64_t max, int64_t *out,
+                       const char *error)
+{
+    int64_t v;
+
+    if (number_parse_i64(rq->argv[arg], &v) && v >= min && v <= max) {
+        *out = v;
+        return true;
+    }
+    request_error(rq, error != NULL ? error : "ERR value is not an integer or out of range");
+    return false;
+}
+
+bool command_is(const struct request *rq, int arg, const char *word)
+{
+    return number_is_word(rq->argv[arg], word);
+}
+
+bool command_check_key(struct request *rq, struct slice key)
+{
+    if (key.len > RECORD_KEY_MAX) {
+        request_error(rq, "ERR key is too long (maximum 480 bytes)");
+        return false;
+    }
+    if (key.len == 0) {
+        request_error(rq, "ERR key is empty: keys have 1 to 480 bytes");
+        return false;
+    }
+    return true;
+}
+
+bool command_expire_at(struct request *rq, int arg, const char *unit, uint64_t *expire_ms)
+{
+    bool seconds = unit[0] == 'E' || unit[0] == 'e';
+    bool absolute = strlen(unit) > 2;
+    int64_t v, ms;
+    char name[NAME_MAX_LEN];
+
+    if (!command_get_i64(rq, arg, &v))
+        return false;
+    ms = v;
+    if (v > 0 && !(seconds && __builtin_mul_overflow(v, 1000, &ms)) &&
+        (absolute || !__builtin_add_overflow(ms, (int64_t)rq->now_ms, &ms))) {
+        *expire_ms = (uint64_t)ms;
+        return true;
+    }
+    snprintf(name, sizeof(name), "ERR invalid expire time in '%s' command", rq->cmd_name);
+    request_error(rq, name);
+    return false;
+}
+
+bool command_lookup(struct request *rq, struct slice key, struct record *out)
+{
+    struct server *s = rq->server;
+    uint64_t now = clock_now_ms(&s->clock);
+    bool found;
+
+    if (now < store_applied_stamp(s->store))
+        now = store_applied_stamp(s->store);
+    found = key.len > 0 && key.len <= RECORD_KEY_MAX && store_get(s->store, key, out) == 0 &&
+            !record_expired(out, now);
+    metric_add(&s->metrics, found ? METRIC_HITS : METRIC_MISSES, 1);
+    return found;
+}

@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: MIT */
+/* command: the one table of commands and how each runs.
+ *
+ * Purpose   name, arity, flags, key positions, categories, documentation and code of each command;
+ *           dispatch, COMMAND, COMMAND DOCS, the README's list and the tests read the same rows
+ * Threads   loop
+ * Shapes    a read or admin command has run(): it replies at once, or holds the request and
+ *           replies later. A write has plan(): it checks its arguments and either replies (error
+ *           or nothing to do) or appends ops to the unit; result() turns each op's result into the
+ *           reply. plan() runs again when values were staged or rebuilt, so it has no side effects
+ *           but the unit. prepare() (optional) runs before plan(): looks at the key and builds a
+ *           new value when the change cannot be made at apply (FSM_REBUILD)
+ * Errors    handlers answer bad input themselves, in Redis's words
+ */
+#ifndef SERVER_COMMAND_H
+#define SERVER_COMMAND_H
+
+#include "server/request.h"
+
+enum { /* COMMAND flags (and ours) */
+    CMD_WRITE = 1u << 0,
+    CMD_READONLY = 1u << 1,
+    CMD_DENYOOM = 1u << 2,
+    CMD_ADMIN = 1u << 3,
+    CMD_NOSCRIPT = 1u << 4,
+    CMD_LOADING = 1u << 5, /* works while the log is replayed */
+    CMD_STALE = 1u << 6,
+    CMD_FAST = 1u << 7,
+    CMD_NO_AUTH = 1u << 8,
+    CMD_NO_MULTI = 1u << 9,
+    CMD_ALLOW_BUSY = 1u << 10,
+    CMD_SKIP_SLOWLOG = 1u << 11,
+    CMD_IMMEDIATE = 1u << 12, /* in MULTI not queued: EXEC, DISCARD, MULTI, WATCH, RESET, QUIT */
+    CMD_INTERNAL = 1u << 13,  /* peer plane only */
+    CMD_UNORDERED = 1u << 14  /* touches no key: need not wait for earlier writes */
+};
+
+enum { /* ACL categories beyond those that follow from flags */
+    CAT_KEYSPACE = 1u << 0,
+    CAT_STRING = 1u << 1,
+    CAT_CONNECTION = 1u << 2,
+    CAT_TRANSACTION = 1u << 3,
+    CAT_DANGEROUS = 1u << 4,
+    CAT_KVCACHE = 1u << 5
+};
+
+enum prepare {
+    PREPARE_READY,  /* plan() may run */
+    PREPARE_WAIT,   /* holds the request, calls write_resume later */
+    PREPARE_REPLIED /* answered */
+};
+
+enum plan {
+    PLAN_READY,  /* ops are in the unit */
+    PLAN_REPLIED /* answered: nothing to log */
+};
+
+struct command {
+    const char *name; /* lower case; "client|list" for subcommands */
+    int arity;        /* with the name; negative = at least */
+    unsigned flags, categories;
+    int first_key, last_key, key_step; /* as COMMAND INFO; 0 = none */
+    void (*run)(struct request *rq);
+    enum plan (*plan)(struct request *rq, struct entry_writer *unit);
+    void (*result)(struct request *rq, const struct fsm_result *r);
+    enum prepare (*prepare)(struct request *rq); /* NULL: never rebuilds */
+    /* EXEC only: its reads run at their place, ahead of the unit's op. */
+    void (*before_op)(struct request *rq, uint32_t op_in_unit);
+    const char *group;   /* COMMAND DOCS: "string", "generic", "kvcache", … */
+    const char *since;   /* Redis version, or ours */
+    const char *syntax;  /* arguments: "key value [NX | XX] [EX seconds]": docs are parsed from it */
+    const char *summary;
+    const struct command *subs; /* container: rows of subcommands, name NULL ends */
+};
+
+/* Groups of rows, each in the file that implements them; name NULL ends. */
+extern const struct command commands_string[], commands_string_write[], commands_key[],
+    commands_kv[], commands_conn[], commands_tx[], commands_server[], commands_scan[];
+
+void command_init(void); /* builds the look-up; asserts the table is sane */
+const struct command *command_find(struct slice name);
+const struct command *command_find_sub(const struct command *container, struct slice name);
+/* In table order; i from 0; NULL = end. */
+const struct command *command_at(size_t i);
+
+/* Starts the command that is complete in the connection's parser: checks it (known, arity, auth,
+ * MULTI queue), makes its request and runs the handler. False: it must wait for earlier commands
+ * of the connection; nothing has happened. */
+bool command_try_start(struct conn *c);
+/* A top-level request is done: statistics, SLOWLOG. */
+void command_finished(struct request *rq);
+
+/* Common error replies in Redis's words. */
+void command_wrong_arity(struct request *rq);
+void command_syntax_error(struct request *rq);
+void command_not_integer(struct request *rq);
+void command_unknown_sub(struct request *rq);
+
+/* Argument helpers: false = error replied. */
+bool command_get_i64(struct request *rq, int arg, int64_t *out);
+bool command_get_range(struct request *rq, int arg, int64_t min, int64_t max, int64_t *out,
+                       const char *error);
+bool command_is(const struct request *rq, int arg, const char *word);
+/* Keys longer than RECORD_KEY_MAX or empty: error replied. */
+bool command_check_key(struct request *rq, struct slice key);
+/* EX/PX/EXAT/PXAT value → absolute ms; false = "invalid expire time in 'set' command" replied. */
+bool command_expire_at(struct request *rq, int arg, const char *unit, uint64_t *expire_ms);
+/* Look-up for a read: expired = absent. Counts hit or miss. */
+bool command_lookup(struct request *rq, struct slice key, struct record *out);
+
+#endif

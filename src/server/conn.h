@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: MIT */
+/* conn: one client connection.
+ *
+ * Purpose   bytes in → requests; finished requests → bytes out, in order; budgets and limits
+ * Threads   loop
+ * States
+ *   state     entered by        guaranteed here                          leaves to
+ *   OPEN      conn_new          socket registered                        CLOSING, CLOSED
+ *   CLOSING   QUIT, error       reads nothing more; closes when all      CLOSED
+ *                               replies have left
+ *   CLOSED    conn_close        socket closed, requests orphaned         (freed at turn's end)
+ * Waits     reading stops while: a command must wait for earlier ones, CONN_PENDING_MAX requests
+ *           or CONN_OUT_HIGH reply bytes are unsent, or the payload budget has no room (FIFO)
+ * Limits    CONN_TURN_READ bytes and CONN_TURN_COMMANDS per loop turn, then others come first
+ * Source    storage facts §3.3: recv straight into the payload buffer, ≤ 1 MiB a wake-up
+ */
+#ifndef SERVER_CONN_H
+#define SERVER_CONN_H
+
+#include <netinet/in.h>
+
+#include "base/slice.h"
+#include "resp/parse.h"
+#include "server/request.h"
+
+#define CONN_TURN_READ ((size_t)1 << 20)
+#define CONN_TURN_COMMANDS 512
+#define CONN_TURN_WRITE ((size_t)2 << 20)
+#define CONN_PENDING_MAX 1024
+#define CONN_OUT_HIGH ((size_t)1 << 20)
+#define CONN_SCRATCH ((size_t)64 << 10)
+#define CONN_NAME_MAX 256
+
+enum conn_state { CONN_OPEN, CONN_CLOSING, CONN_CLOSED };
+
+struct conn_watch { /* WATCH: the key and the mod it had */
+    struct conn_watch *next;
+    uint64_t mod;
+    size_t key_len;
+    uint8_t key[];
+};
+
+struct conn {
+    struct server *server;
+    struct conn *prev, *next; /* of all connections */
+    uint64_t id;
+    int fd;
+    enum conn_state state;
+    const char *close_reason;
+    struct event *read_event, *write_event;
+    bool reading, writing; /* events registered */
+    bool unix_socket, local;
+    char peer[64], local_addr[64];
+    /* input */
+    struct parse parse;
+    bool have_command;   /* parse.argv waits to be started */
+    bool direct_waiting; /* a bulk waits for budget */
+    struct conn *wait_prev, *wait_next; /* FIFO of those */
+    uint8_t *in;         /* bytes read but not parsed (while waiting) */
+    size_t in_pos, in_len;
+    size_t held_bytes;   /* payload budget held by the unfinished command */
+    size_t too_big;      /* length of a bulk of it that was read away */
+    uint64_t wait_since_us;
+    struct upload *upload; /* the bulk being received; the parser owns it */
+    /* requests in order */
+    struct request *head, **tail;
+    unsigned pending, pending_writes, unproposed;
+    bool unproposed_staged; /* all of those go through the stage */
+    /* output */
+    struct evbuffer *out;
+    bool dirty; /* in the server's list of those to flush at turn's end */
+    struct conn *dirty_next;
+    bool ready; /* in the list of those that go on next turn */
+    struct conn *ready_next;
+    struct conn *free_next;
+    /* session */
+    int proto;
+    bool authenticated, in_multi, multi_failed, multi_dirty, quit_after_reply;
+    int reply_mode; /* CLIENT REPLY: 0 on, 1 off, 2 skip next, 3 skipping */
+    bool no_evict, no_touch;
+    struct request *multi; /* the EXEC being collected */
+    struct conn_watch *watch;
+    char name[CONN_NAME_MAX], lib_name[64], lib_ver[64];
+    /* statistics */
+    uint64_t created_ms, last_ms, last_progress_us, progress_bytes, bytes_in, bytes_out, commands;
+    const char *last_cmd;
+};
+
+struct conn *conn_new(struct server *s, int fd, bool unix_socket);
+void conn_close(struct conn *c, const char *reason); /* at once */
+void conn_close_after_reply(struct conn *c);         /* CLOSING */
+void conn_reap(struct server *s);                    /* frees CLOSED ones; turn's end */
+
+void conn_on_request_done(struct conn *c, struct request *rq);
+void conn_resume(struct conn *c);   /* something it may have waited for has happened */
+void conn_on_proposed(struct conn *c);
+void conn_flush(struct conn *c);    /* turn's end */
+void conn_ready_run(struct conn *c);
+void conn_budget_available(struct server *s); /* those that wait for budget, FIFO */
+void conn_check_timeouts(struct server *s, uint64_t now_us);
+void conn_unwatch(struct conn *c);
+size_t conn_memory(const struct conn *c);
+bool conn_idle(const struct conn *c); /* nothing pending, nothing to send */
+
+#endif

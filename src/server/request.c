@@ -1,0 +1,482 @@
+/* SPDX-License-Identifier: MIT */
+/* A request is counted down, not scheduled: whoever makes it wait takes a hold (the write path, a
+ * load, a stage) and releases it when the thing has come. At zero it is done; its connection (or
+ * its EXEC parent) then sends every finished reply from the head of its order.
+ *
+ * The reply goes into the connection's own output when the request is at the head of the order at
+ * its first byte, else into an evbuffer of its own that is moved (not copied) when its turn comes.
+ */
+#include "server/request.h"
+
+#include <event2/buffer.h>
+#include <stdlib.h>
+
+#include "base/assert.h"
+#include "base/err.h"
+#include "server/command.h"
+#include "server/conn_int.h"
+#include "server/server.h"
+#include "server/tx.h"
+#include "server/write.h"
+
+struct upload *upload_new(struct buf *buf)
+{
+    struct upload *u = malloc(sizeof(*u));
+
+    if (u == NULL)
+        return NULL;
+    u->buf = buf;
+    u->received = 0;
+    payload_digest_begin(&u->digest, buf->len);
+    return u;
+}
+
+void upload_free(void *upload)
+{
+    struct upload *u = upload;
+
+    if (u == NULL)
+        return;
+    buf_unref(u->buf);
+    free(u);
+}
+
+struct request *request_new(struct server *s, struct conn *conn, const struct command *cmd)
+{
+    struct request *rq = calloc(1, sizeof(*rq));
+
+    if (rq == NULL)
+        PANIC("out of memory for a request");
+    rq->server = s;
+    rq->conn = conn;
+    rq->cmd = cmd;
+    rq->cmd_name = cmd != NULL ? cmd->name : "";
+    rq->holds = 1;
+    rq->proto = conn != NULL ? conn->proto : 2;
+    rq->now_ms = clock_now_ms(&s->clock);
+    rq->start_us = s->turn_us;
+    rq->children_tail = &rq->children;
+    return rq;
+}
+
+static void free_staged(struct request *rq)
+{
+    while (rq->staged != NULL) {
+        struct staged *st = rq->staged;
+
+        rq->staged = st->next;
+        if (st->placed)
+            stage_release(store_stage(rq->server->store), st->req.place);
+        upload_free(st->upload);
+        free(st);
+    }
+}
+
+void request_free(struct request *rq)
+{
+    ASSERT(rq->holds == 0);
+    if (rq->state_free != NULL)
+        rq->state_free(rq->state);
+    while (rq->children != NULL) {
+        struct request *child = rq->children;
+
+        rq->children = child->next;
+        child->holds = 0;
+        request_free(child);
+    }
+    free_staged(rq);
+    for (int i = 0; rq->uploads != NULL && i < rq->argc; i++)
+        upload_free(rq->uploads[i]);
+    if (rq->out != NULL && (rq->conn == NULL || rq->out != rq->conn->out))
+        evbuffer_free(rq->out);
+    free(rq->uploads);
+    free(rq->arg_mem);
+    free(rq);
+}
+
+void request_keep_args(struct request *rq)
+{
+    size_t bytes = (size_t)rq->argc * sizeof(struct slice);
+    struct slice *argv;
+    uint8_t *at;
+
+    if (rq->arg_mem != NULL)
+        return;
+    for (int i = 0; i < rq->argc; i++)
+        bytes += rq->argv[i].len <= PARSE_DIRECT_MIN ? rq->argv[i].len : 0;
+    argv = malloc(bytes);
+    if (argv == NULL)
+        PANIC("out of memory for a request");
+    at = (uint8_t *)(argv + rq->argc);
+    for (int i = 0; i < rq->argc; i++) {
+        argv[i] = rq->argv[i];
+        if (argv[i].len > PARSE_DIRECT_MIN || argv[i].len == 0)
+            continue; /* it lives in an upload, which the request owns */
+        memcpy(at, argv[i].ptr, argv[i].len);
+        argv[i].ptr = at;
+        at += argv[i].len;
+    }
+    rq->argv = argv;
+    rq->arg_mem = argv;
+}
+
+struct emit *request_emit(struct request *rq)
+{
+    struct conn *c = rq->conn;
+
+    if (rq->out == NULL) {
+        if (c != NULL && rq->parent == NULL && c->head == rq && !rq->discard) {
+            rq->out = c->out;
+        } else {
+            rq->out = evbuffer_new();
+            if (rq->out == NULL)
+                PANIC("out of memory for a reply");
+        }
+        rq->emit_state.out = rq->out;
+        rq->emit_state.proto = rq->proto;
+    }
+    return &rq->emit_state;
+}
+
+void request_error(struct request *rq, const char *text)
+{
+    rq->failed = true;
+    metric_add(&rq->server->metrics, METRIC_ERRORS, 1);
+    emit_error(request_emit(rq), text);
+}
+
+void request_error_code(struct request *rq, int err)
+{
+    rq->failed = true;
+    metric_add(&rq->server->metrics, METRIC_ERRORS, 1);
+    emit_errorf(request_emit(rq), "%s %s", err_resp(err), err_text(err));
+}
+
+void request_hold(struct request *rq)
+{
+    ASSERT(!rq->done);
+    rq->holds++;
+}
+
+void request_release(struct request *rq)
+{
+    ASSERT(rq->holds > 0 && !rq->done);
+    if (--rq->holds > 0)
+        return;
+    if (rq->cmd != NULL && rq->cmd->before_op != NULL)
+        tx_join(rq);
+    rq->done = true;
+    /* What was staged is referenced by a record now, or given up. */
+    free_staged(rq);
+    if (rq->parent != NULL)
+        request_release(rq->parent);
+    else if (rq->conn != NULL)
+        conn_on_request_done(rq->conn, rq);
+    else
+        request_free(rq);
+}
+
+/* ---- replies from records --------------------------------------------------------------- */
+
+struct load {
+    struct request *rq;
+    uint64_t offset, count, length;
+    request_value_cb cb;
+    size_t key_len;
+    uint8_t key[RECORD_KEY_MAX];
+};
+
+static void unref_payload(const void *data, size_t len, void *buf)
+{
+    (void)data;
+    (void)len;
+    buf_unref(buf);
+}
+
+void request_add_payload(struct evbuffer *out, struct buf *buf, struct slice data)
+{
+    if (data.len == 0)
+        return;
+    if (evbuffer_add_reference(out, data.ptr, data.len, unref_payload, buf_ref(buf)) != 0)
+        PANIC("out of memory for a reply");
+}
+
+static void on_loaded(void *ctx, int err, struct buf *buf, uint64_t first)
+{
+    struct load *l = ctx;
+    struct request *rq = l->rq;
+    struct slice data = {NULL, 0};
+
+    if (err == ERR_CORRUPT) {
+        metric_add(&rq->server->metrics, METRIC_CORRUPT, 1);
+        store_corrupt(rq->server->store, slice_of(l->key, l->key_len));
+    }
+    if (err == 0)
+        data = slice_of(buf_payload(buf) + (l->offset - first), l->count);
+    l->cb(rq, err, data, buf);
+    free(l);
+    request_release(rq);
+}
+
+void request_load(struct request *rq, struct slice key, const struct record *r, uint64_t offset,
+                  uint64_t count, request_value_cb cb)
+{
+    struct load *l;
+
+    ASSERT(offset <= r->length && count <= r->length - offset);
+    if (r->kind == RECORD_INLINE) {
+        cb(rq, 0, slice_of(r->data.ptr + offset, count), NULL);
+        return;
+    }
+    l = malloc(sizeof(*l));
+    if (l == NULL) {
+        cb(rq, ERR_NOMEM, slice_of(NULL, 0), NULL);
+        return;
+    }
+    l->rq = rq;
+    l->offset = offset;
+    l->count = count;
+    l->length = r->length;
+    l->cb = cb;
+    l->key_len = key.len;
+    memcpy(l->key, key.ptr, key.len);
+    request_hold(rq);
+    store_hit(rq->server->store, r);
+    tier_load(rq->server->tier, key, r, offset, count, on_loaded, l);
+}
+
+static void reply_loaded(struct request *rq, int err, struct slice data, struct buf *buf)
+{
+    struct emit *e = request_emit(rq);
+
+    if (err == ERR_CORRUPT || err == ERR_NOTFOUND) {
+        emit_nil(e);
+        return;
+    }
+    if (err != 0) {
+        request_error_code(rq, err);
+        return;
+    }
+    if (buf == NULL) {
+        emit_bulk(e, data);
+        return;
+    }
+    emit_bulk_begin(e, data.len);
+    request_add_payload(e->out, buf, data);
+    emit_bulk_end(e);
+}
+
+void request_reply_value(struct request *rq, struct slice key, const struct record *r)
+{
+    request_load(rq, key, r, 0, r->length, reply_loaded);
+}
+
+bool request_pace(struct request *rq, void (*next)(struct request *rq))
+{
+    struct conn *c = rq->conn;
+
+    if (c == NULL || rq->parent != NULL)
+        return false;
+    if (rq->out == c->out)
+        conn_mark_dirty(c); /* what is there may leave now */
+    if (c->head == rq && evbuffer_get_length(c->out) < CONN_OUT_HIGH)
+        return false;
+    if (c->head != rq && (rq->out == NULL || evbuffer_get_length(rq->out) < CONN_OUT_HIGH))
+        return false;
+    request_hold(rq);
+    rq->pace = next;
+    return true;
+}
+
+void request_paced(struct request *rq)
+{
+    void (*next)(struct request *rq) = rq->pace;
+
+    rq->pace = NULL;
+    next(rq);
+    request_release(rq);
+}
+
+void request_wait_memory(struct request *rq, void (*again)(struct request *rq))
+{
+    request_hold(rq);
+    rq->wait = again;
+    rq->wait_next = rq->server->memory_waiters;
+    rq->server->memory_waiters = rq;
+}
+
+void request_memory_available(struct server *s)
+{
+    struct request *rq = s->memory_waiters;
+
+    s->memory_waiters = NULL;
+    while (rq != NULL) {
+        struct request *next = rq->wait_next;
+
+        rq->wait(rq);
+        request_release(rq);
+        rq = next;
+    }
+}
+
+/* ---- values of writes ------------------------------------------------------------------- */
+
+static struct request *top_of(struct request *rq)
+{
+    return rq->parent != NULL ? rq->parent : rq;
+}
+
+static void on_staged(struct stage_req *req)
+{
+    struct staged *st = (struct staged *)((char *)req - offsetof(struct staged, req));
+    struct request *rq = st->rq;
+    struct request *top = top_of(rq);
+
+    if (req->err == 0) {
+        st->placed = true;
+        tier_keep(rq->server->tier, req->id, req->buf);
+    } else {
+        top->stage_err = req->err;
+    }
+    ASSERT(top->staging > 0);
+    if (--top->staging == 0)
+        write_resume(top);
+    request_release(rq);
+}
+
+static struct staged *find_staged(struct request *rq, int arg)
+{
+    for (struct staged *st = rq->staged; st != NULL; st = st->next)
+        if (st->arg == arg)
+            return st;
+    return NULL;
+}
+
+static struct staged *add_staged(struct request *rq, int arg, struct upload *u)
+{
+    struct staged *st = calloc(1, sizeof(*st));
+
+    if (st == NULL)
+        PANIC("out of memory for a write");
+    st->rq = rq;
+    st->arg = arg;
+    st->upload = u;
+    st->next = rq->staged;
+    rq->staged = st;
+    return st;
+}
+
+void request_set_built(struct request *rq, struct upload *built)
+{
+    ASSERT(find_staged(rq, STAGED_BUILT) == NULL);
+    add_staged(rq, STAGED_BUILT, built);
+}
+
+void request_drop_built(struct request *rq)
+{
+    struct staged **at = &rq->staged;
+
+    while (*at != NULL && (*at)->arg != STAGED_BUILT)
+        at = &(*at)->next;
+    if (*at == NULL)
+        return;
+    struct staged *st = *at;
+
+    *at = st->next;
+    if (st->placed)
+        stage_release(store_stage(rq->server->store), st->req.place);
+    upload_free(st->upload);
+    free(st);
+}
+
+/* A value between inline-max and what the parser receives directly: it came with the small
+ * arguments. Without room for a copy it stays inline, which is only a matter of speed. */
+static struct upload *upload_copy(struct request *rq, struct slice data)
+{
+    struct buf *buf;
+    struct upload *u;
+
+    if (buf_get(rq->server->pool, data.len, &buf) != 0)
+        return NULL;
+    memcpy(buf_payload(buf), data.ptr, data.len);
+    u = upload_new(buf);
+    if (u == NULL)
+        buf_unref(buf);
+    return u;
+}
+
+static void submit_stage(struct request *rq, struct staged *st, struct slice key,
+                         const struct op_put *put)
+{
+    struct stage_req *req = &st->req;
+
+    ASSERT(key.len <= RECORD_KEY_MAX);
+    payload_digest_end(&st->upload->digest, buf_payload(st->upload->buf));
+    req->buf = st->upload->buf;
+    req->digest = &st->upload->digest;
+    memcpy(req->key, key.ptr, key.len);
+    req->key_len = key.len;
+    req->model = put->model;
+    req->seq = put->seq;
+    req->tokens = put->tokens;
+    req->created_ms = put->created_ms;
+    req->expire_ms = put->expire_ms;
+    req->done = on_staged;
+    request_hold(rq);
+    top_of(rq)->staging++;
+    stage_submit(store_stage(rq->server->store), req);
+}
+
+/* The bytes of a value that is to be stored: from the client or from a rebuild. */
+static struct upload *upload_of(struct request *rq, int arg, struct slice *data)
+{
+    struct staged *st = find_staged(rq, arg);
+
+    if (arg == STAGED_BUILT) {
+        ASSERT(st != NULL);
+        *data = slice_of(buf_payload(st->upload->buf), st->upload->buf->len);
+        return st->upload;
+    }
+    *data = rq->argv[arg];
+    return rq->uploads != NULL ? rq->uploads[arg] : NULL;
+}
+
+static void put_placed(struct request *rq, struct entry_writer *unit, struct slice key,
+                       unsigned flags, struct op_put *put, const struct staged *st)
+{
+    put->payload = st->req.id;
+    put->length = st->upload->digest.length;
+    put->digest = st->upload->digest.total;
+    put->nholders = 1;
+    put->holders[0].node = store_config(rq->server->store)->node;
+    put->holders[0].place = st->req.place;
+    entry_put(unit, true, flags, key, put);
+}
+
+bool request_put(struct request *rq, struct entry_writer *unit, struct slice key, int arg,
+                 unsigned flags, struct op_put *put)
+{
+    size_t inline_max = (size_t)rq->server->config->inline_max;
+    struct staged *st = find_staged(rq, arg);
+    struct slice data;
+    struct upload *u = upload_of(rq, arg, &data);
+
+    if (data.len > inline_max && st == NULL && u == NULL)
+        u = upload_copy(rq, data);
+    if (data.len <= inline_max || u == NULL) {
+        put->data = data;
+        entry_put(unit, false, flags, key, put);
+        return true;
+    }
+    if (st != NULL && st->placed) {
+        put_placed(rq, unit, key, flags, put, st);
+        return true;
+    }
+    if (st == NULL) {
+        st = add_staged(rq, arg, u);
+        if (rq->uploads != NULL)
+            rq->uploads[arg] = NULL; /* argv still points into it; staged lives as long */
+    }
+    submit_stage(rq, st, key, put);
+    return false;
+}

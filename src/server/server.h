@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: MIT */
+/* server: the loop and what hangs on it.
+ *
+ * Purpose   owns the event loop, the connections and the parts; defines what one turn is
+ * Threads   loop; server_signal from a signal handler
+ * Turn      1. events: sockets readable and writable, the inbox (jobs, log), the timer
+ *           2. connections that had more to do (fairness list)
+ *           3. store_step: stage, checkpoint, sweep, evict
+ *           4. write_turn: the open group is sent if the window allows
+ *           5. replies of this turn are written; closed connections are freed
+ * Lifetime  server_new → server_listen → server_start → server_run → server_free
+ */
+#ifndef SERVER_SERVER_H
+#define SERVER_SERVER_H
+
+#include "base/clock.h"
+#include "config/config.h"
+#include "fsm/fsm.h"
+#include "log/log.h"
+#include "metric/metric.h"
+#include "server/conn.h"
+#include "server/tier.h"
+#include "server/write.h"
+#include "store/datadir.h"
+
+struct listener;
+struct slowlog;
+struct latency;
+
+enum server_state { SERVER_LOADING, SERVER_READY, SERVER_STOPPING, SERVER_STOPPED };
+
+struct server {
+    /* fixed after new */
+    struct config *config;
+    const char *config_file; /* absolute, or "" */
+    const char *executable;
+    struct datadir *datadir;
+    struct event_base *base;
+    struct inbox *inbox;
+    struct clock clock;
+    char run_id[41];
+    uint64_t start_ms;
+    /* parts */
+    struct buf_pool *pool;
+    struct store *store;
+    struct fsm fsm;
+    struct log *log;
+    struct write *write;
+    struct tier *tier;
+    struct metrics metrics;
+    struct slowlog *slowlog; /* stats.c */
+    struct latency *latency; /* stats.c */
+    struct listener *listeners;
+    /* loop */
+    enum server_state state;
+    struct event *inbox_event, *timer_event, *step_event, *signal_event;
+    bool again;        /* another turn without waiting */
+    bool room_freed;   /* the store may take writes that waited */
+    uint64_t created_us, step_wait_us;
+    uint64_t turn_us; /* monotonic, at the turn's start (its events) */
+    struct metric_hist turns; /* how long turns take, waiting for events not counted */
+    uint64_t timer_ticks;
+    struct conn *conns, *dirty, *ready, *closed;
+    struct request *memory_waiters;
+    struct conn *budget_head, *budget_tail; /* wait for payload room, FIFO */
+    uint64_t next_conn_id;
+    unsigned nconns;
+    uint8_t *scratch; /* CONN_SCRATCH: one read at a time */
+    struct slice *argv_scratch; /* arguments of the command being started */
+    int argv_size;
+    size_t value_max; /* largest value that can be stored */
+    bool space_freed; /* payload buffers came back: waiters are looked at in this turn */
+    bool paused_accept;
+    uint64_t pause_until_ms; /* CLIENT PAUSE */
+    bool pause_all;
+    /* start and stop */
+    int start_err;
+    char start_detail[LOG_DETAIL_MAX];
+    bool stop_requested, stop_now;
+    uint64_t stop_deadline_us;
+    int exit_code;
+    enum log_role role;
+    uint64_t term;
+};
+
+struct server_options {
+    struct config *config;
+    const char *config_file, *executable;
+    struct datadir *datadir;
+};
+
+int server_new(const struct server_options *o, struct server **out, char *detail);
+int server_listen(struct server *s, char *detail);
+int server_start(struct server *s, char *detail); /* store, log; replay goes on in server_run */
+int server_run(struct server *s);                 /* exit code */
+void server_free(struct server *s);
+
+void server_request_stop(struct server *s, bool now); /* SHUTDOWN, SIGTERM */
+void server_signal(int signum);                        /* async-signal-safe */
+uint64_t server_now_us(const struct server *s);        /* monotonic */
+void server_wake(struct server *s);                    /* another turn soon */
+
+void server_notify(const char *state);                 /* systemd: "READY=1" */
+
+/* listener.c */
+int listener_open_all(struct server *s, char *detail);
+void listener_close_all(struct server *s);
+void listener_resume(struct server *s); /* descriptors are there again */
+
+#endif
