@@ -402,7 +402,7 @@ static int visit_entry(struct check *c, const struct segment *s, size_t at,
     uint64_t index = c->next_index++;
     const uint8_t *trailer = e->bytes.ptr + e->bytes.len - LOG_CHECK_TRAILER;
 
-    if (e->term < c->last_term || e->term > c->r.term)
+    if (e->term < c->last_term || (c->r.term != 0 && e->term > c->r.term))
         return damage(c, s->name, at, "term %llu at index %llu, after %llu and below %llu",
                       (unsigned long long)e->term, (unsigned long long)index,
                       (unsigned long long)c->last_term, (unsigned long long)c->r.term);

@@ -205,6 +205,7 @@ static void refused(struct proposal *p, int rv)
 static void submit(struct raft_log *l, struct proposal *p)
 {
     uint8_t *trailer = (uint8_t *)p->buf.base + p->buf.len - RAFT_TRAILER;
+    struct raft_buffer bufs[1] = {p->buf};
     int rv;
 
     rv = FAIL("group.proposed");
@@ -220,7 +221,7 @@ static void submit(struct raft_log *l, struct proposal *p)
         l->snap.state = SNAP_ASKED;
     }
     l->inflight = p;
-    rv = raft_apply(&l->raft, &p->req, &p->buf, 1, on_applied);
+    rv = raft_apply(&l->raft, &p->req, bufs, 1, on_applied);
     if (rv != 0)
         refused(p, rv);
     else
