@@ -36,6 +36,8 @@ void payload_digest_begin(struct payload_digest *d, uint64_t length);
 /* data: all bytes so far (contiguous from the start), have: how many. Digests whole chunks. */
 void payload_digest_update(struct payload_digest *d, const uint8_t *data, uint64_t have);
 uint64_t payload_digest_end(struct payload_digest *d, const uint8_t *data);
+/* The digest of a value from those of its chunks. */
+uint64_t payload_digest_total(const uint64_t *digests, uint32_t chunks);
 uint64_t payload_digest_of(const uint8_t *data, uint64_t length); /* small values at once */
 
 struct payload_header {

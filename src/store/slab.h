@@ -22,6 +22,7 @@
 
 #define SLAB_SIZE_MIN ((uint64_t)16 << 20)
 #define SLAB_SIZE_MAX (((uint64_t)4 << 30) - ((uint64_t)16 << 20))
+#define SLAB_TEMP_SUFFIX ".tmp" /* behind the name of a file being made */
 
 struct slab {
     int fd;
@@ -32,7 +33,11 @@ struct slab {
     uint8_t uuid[16];
 };
 
-/* size: of the file. Writes a temporary name, syncs file and directory, renames. */
+/* Bytes of the value area in a file of this size. */
+uint64_t slab_capacity(uint64_t size);
+
+/* size: of the file. Writes a temporary name, syncs file and directory, renames. ERR_EXISTS: this
+ * number has a file. ERR_UNSUPPORTED: over 2 GiB on a file system without fallocate. */
 int slab_format(const struct io_ops *io, const char *dir, uint32_t number, uint64_t size,
                 const uint8_t uuid[16]);
 int slab_open(const char *dir, uint32_t number, const uint8_t uuid[16], struct slab *out);

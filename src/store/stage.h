@@ -6,7 +6,8 @@
  * Threads   loop; the write runs on the write worker (one thread, so a torn job is the last one)
  * Owner     a stage_req belongs to the stage from stage_submit until done(); it holds its own
  *           reference on buf. After a successful done() the slot stays pinned until stage_release()
- * Order     done() in the order of submit
+ * Order     done() in the order of submit, writes and MOVEs each for themselves. done() may submit,
+ *           pump and release
  * Errors    done(err): ERR_FULL nothing evictable, ERR_NOSPC, ERR_IO (the volume is FAILED; the
  *           job was never acknowledged), ERR_CANCELED at close
  * Limits    STAGE_JOB_BYTES a job, STAGE_JOBS in flight; the queue is bounded by the payload budget
@@ -20,7 +21,8 @@
 #define STAGE_JOBS 2
 
 struct stage_req {
-    struct stage_req *next; /* private */
+    struct stage_req *next; /* private, as state and tries */
+    uint8_t state, tries;
     /* in */
     struct buf *buf; /* payload; its header page is filled by the stage */
     const struct payload_digest *digest; /* valid until done */
@@ -56,7 +58,9 @@ struct stage_stats {
 struct stage;
 
 struct stage *stage_new(const struct stage_config *c);
-void stage_free(struct stage *s); /* nothing queued or in flight */
+/* What is queued ends with ERR_CANCELED; nothing may be in flight (the writer is joined and the
+ * inbox drained: from then on nothing starts). */
+void stage_free(struct stage *s);
 void stage_submit(struct stage *s, struct stage_req *r);
 void stage_pump(struct stage *s); /* at the end of a loop turn, and when space came */
 void stage_release(struct stage *s, struct place p); /* referenced by a record, or given up */

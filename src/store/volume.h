@@ -58,6 +58,7 @@ struct volumes_config {
 
 struct volumes_stats {
     uint64_t count, free, open, sealed, failed, formatting;
+    uint64_t empty; /* SEALED without record or pin: FREE with the next checkpoint */
     uint64_t capacity_bytes, live_bytes, live_records, pinned, recycled, format_errors;
 };
 
@@ -75,16 +76,20 @@ static inline uint64_t volume_slot(uint64_t length)
 uint64_t volumes_max_value(const struct volumes *v);
 
 /* A slot in the OPEN volume, pinned. Opens the next FREE volume when it does not fit and asks for
- * a format ahead. ERR_AGAIN: none is free yet, wait for on_space; ERR_NOSPC: the last format met a
- * full disk. evictable space is the caller's affair. reserve: true = MOVE may use the last one. */
+ * a format ahead. moving: MOVEs fill a volume of their own and may open the last FREE one.
+ * ERR_AGAIN: none is free yet, wait for on_space; ERR_NOSPC or another code of the last format that
+ * failed (tried again after a second); ERR_TOOBIG. Evictable space is the caller's affair. */
 int volumes_alloc(struct volumes *v, uint64_t length, bool moving, uint64_t now_ms,
                   struct place *out);
+/* volumes_alloc would give exactly this place. */
+bool volumes_continues(const struct volumes *v, struct place next, uint64_t length, bool moving);
 
 /* A key record refers to the slot (apply, replay, MOVE) or no longer does. On replay a generation
  * above the known one means the volume was reopened after the checkpoint. ERR_CORRUPT: no such
  * volume or an older generation: the record is a miss. */
 int volumes_ref(struct volumes *v, struct place p, uint64_t length);
 void volumes_unref(struct volumes *v, struct place p, uint64_t length);
+void volumes_unref_all(struct volumes *v); /* FLUSHALL: no key record is left */
 
 /* A staged payload, a reader, a scan: the volume stays. */
 int volumes_pin(struct volumes *v, uint32_t number, uint32_t generation, struct volume_io *out);
@@ -103,10 +108,10 @@ void volumes_checkpointed(struct volumes *v);
 void volumes_checkpoint_failed(struct volumes *v);
 
 /* After replay: the header chain behind the cursor of OPEN volumes is walked so that nothing
- * durable is overwritten; *max_applied: largest applied index found in a header. Blocking (start). */
+ * durable is overwritten; *max_applied: largest applied index in a header. Blocking (start). */
 int volumes_recover(struct volumes *v, uint64_t *max_applied);
 
-/* For eviction and BACKUP: SEALED volumes, oldest opened first; false = none after `after_ms`. */
+/* Victims of eviction: SEALED volumes with live records; false = none. */
 bool volumes_oldest(struct volumes *v, struct volume_row *out);
 bool volumes_emptiest(struct volumes *v, struct volume_row *out);
 size_t volumes_rows(struct volumes *v, struct volume_row **rows); /* malloc; INFO, BACKUP */
