@@ -125,8 +125,8 @@ static int serve(struct config *config, const char *conf, const char *executable
     struct server_options o = {config, conf, executable, NULL};
     struct datadir dir;
     struct server *s = NULL;
-    int err = datadir_open(config->data_dir, (uint32_t)config->server_id, config->raft, &dir,
-                           detail);
+    int err =
+        datadir_open(config->data_dir, (uint32_t)config->server_id, config->raft, &dir, detail);
 
     if (err != 0)
         return err;
@@ -185,8 +185,7 @@ int main(int argc, char **argv)
             err = ERR_ACCESS;
         }
     }
-    if (err == 0 && argc > 1 && strncmp(argv[1], "--", 2) != 0 &&
-        realpath(argv[1], conf) == NULL)
+    if (err == 0 && argc > 1 && strncmp(argv[1], "--", 2) != 0 && realpath(argv[1], conf) == NULL)
         conf[0] = '\0';
     if (err == 0) {
         LOG_NOTICE("sldmkv-server version=%s pid=%d data-dir=%s", SERVER_VERSION, (int)getpid(),

@@ -85,7 +85,8 @@ const struct config_row *config_find(const char *name, size_t len)
         const char *names[2] = {table[i].name, table[i].alias};
 
         for (int k = 0; k < 2; k++)
-            if (names[k] != NULL && strlen(names[k]) == len && strncasecmp(names[k], name, len) == 0)
+            if (names[k] != NULL && strlen(names[k]) == len &&
+                strncasecmp(names[k], name, len) == 0)
                 return &table[i];
     }
     return NULL;
@@ -135,9 +136,10 @@ static bool parse_number(const char *text, bool bytes, int64_t *out)
     static const struct {
         const char *name;
         int64_t factor;
-    } units[] = {{"", 1},          {"b", 1},           {"k", 1000},        {"kb", KIB},
-                 {"m", 1000000},   {"mb", MIB},        {"g", 1000000000},  {"gb", GIB},
-                 {"t", 1000000000000}, {"tb", 1024 * GIB}};
+    } units[] = {{"", 1},           {"b", 1},       {"k", 1000},
+                 {"kb", KIB},       {"m", 1000000}, {"mb", MIB},
+                 {"g", 1000000000}, {"gb", GIB},    {"t", 1000000000000},
+                 {"tb", 1024 * GIB}};
     char *end;
     long long v;
 
@@ -241,8 +243,8 @@ int config_set(struct config *c, const struct config_row *row, const char *value
     if (strlen(value) < CONFIG_LINE_MAX && store_value(c, row, value))
         return 0;
     config_allowed(row, allowed, sizeof(allowed));
-    snprintf(detail, CONFIG_DETAIL_MAX, "%s: directive '%s' cannot be '%.80s': allowed is %s", where,
-             row->name, row->flags & CONFIG_SECRET ? "(hidden)" : value, allowed);
+    snprintf(detail, CONFIG_DETAIL_MAX, "%s: directive '%s' cannot be '%.80s': allowed is %s",
+             where, row->name, row->flags & CONFIG_SECRET ? "(hidden)" : value, allowed);
     return ERR_INVAL;
 }
 

@@ -52,10 +52,10 @@ struct config {
 
 enum config_type { CONFIG_BOOL, CONFIG_INT, CONFIG_BYTES, CONFIG_STRING, CONFIG_ENUM };
 
-enum { /* flags of a directive */
-    CONFIG_MUTABLE = 1u << 0,  /* CONFIG SET works */
-    CONFIG_SECRET = 1u << 1,   /* never in the log */
-    CONFIG_CONSTANT = 1u << 2, /* only its default is allowed */
+enum {                            /* flags of a directive */
+       CONFIG_MUTABLE = 1u << 0,  /* CONFIG SET works */
+       CONFIG_SECRET = 1u << 1,   /* never in the log */
+       CONFIG_CONSTANT = 1u << 2, /* only its default is allowed */
 };
 
 struct config_row {

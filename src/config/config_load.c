@@ -213,8 +213,10 @@ int config_check(const struct config *c, char *detail)
         return ERR_INVAL;
     }
     if (c->listen[0] != '\0' && strrchr(c->listen, ':') == NULL) {
-        snprintf(detail, CONFIG_DETAIL_MAX, "directive 'listen' cannot be '%.80s': allowed is "
-                 "host:port, for example 127.0.0.1:50051 or [::1]:50051", c->listen);
+        snprintf(detail, CONFIG_DETAIL_MAX,
+                 "directive 'listen' cannot be '%.80s': allowed is "
+                 "host:port, for example 127.0.0.1:50051 or [::1]:50051",
+                 c->listen);
         return ERR_INVAL;
     }
     if (c->port == 0 && c->listen[0] == '\0' && c->unixsocket[0] == '\0') {

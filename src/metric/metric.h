@@ -36,7 +36,7 @@ enum metric {
 #define X(id, section, field, meaning) METRIC_##id,
     METRIC_TABLE(X)
 #undef X
-    METRIC_COUNT
+        METRIC_COUNT
 };
 
 struct metrics {

@@ -268,8 +268,7 @@ static void incrbyfloat_result(struct request *rq, const struct fsm_result *r)
 
 /* ---- APPEND, SETRANGE --------------------------------------------------------------------- */
 
-static const char too_long[] =
-    "ERR string exceeds maximum allowed size (proto-max-bulk-len)";
+static const char too_long[] = "ERR string exceeds maximum allowed size (proto-max-bulk-len)";
 
 /* Can apply make the new value, or must it be built here? */
 static enum prepare prepare_change(struct request *rq, uint64_t put_at, int bytes_arg, bool at_end)
@@ -295,7 +294,8 @@ static enum plan plan_built(struct request *rq, struct entry_writer *unit)
 {
     struct op_put put = new_put(rq);
 
-    rebuild_condition(rq, unit, rq->argv[1]);
+    if (rq->parent == NULL)
+        rebuild_condition(rq, unit);
     request_put(rq, unit, rq->argv[1], STAGED_BUILT, PUT_KEEPTTL | PUT_KEEPMETA | ENTRY_MORE, &put);
     rq->sum = (int64_t)rebuild_length(rq);
     return PLAN_READY;
@@ -397,9 +397,11 @@ static enum plan getex_plan(struct request *rq, struct entry_writer *unit)
 
 #define ADDS (CMD_WRITE | CMD_DENYOOM)
 #define ROW(n, ar, fl, l, st, p, res, snc, syn, sum)                                               \
-    {.name = n, .arity = ar, .flags = fl, .categories = CAT_STRING, .first_key = 1, .last_key = l, \
-     .key_step = st, .plan = p, .result = res, .group = "string", .since = snc, .syntax = syn,     \
-     .summary = sum}
+    {                                                                                              \
+        .name = n, .arity = ar, .flags = fl, .categories = CAT_STRING, .first_key = 1,             \
+        .last_key = l, .key_step = st, .plan = p, .result = res, .group = "string", .since = snc,  \
+        .syntax = syn, .summary = sum                                                              \
+    }
 
 const struct command commands_string_write[] = {
     ROW("set", -3, ADDS, 1, 1, set_plan, set_result, "1.0.0",
@@ -417,11 +419,9 @@ const struct command commands_string_write[] = {
         "if it doesn't exist."),
     ROW("getset", 3, ADDS | CMD_FAST, 1, 1, getset_plan, reply_old, "1.0.0", "key value",
         "Returns the previous string value of a key after setting it to a new value."),
-    ROW("mset", -3, ADDS, -1, 2, mset_plan, mset_result, "1.0.1",
-        "key value [key value ...]",
+    ROW("mset", -3, ADDS, -1, 2, mset_plan, mset_result, "1.0.1", "key value [key value ...]",
         "Atomically creates or modifies the string values of one or more keys."),
-    ROW("msetnx", -3, ADDS, -1, 2, msetnx_plan, msetnx_result, "1.0.1",
-        "key value [key value ...]",
+    ROW("msetnx", -3, ADDS, -1, 2, msetnx_plan, msetnx_result, "1.0.1", "key value [key value ...]",
         "Atomically modifies the string values of one or more keys only when all keys don't "
         "exist."),
     ROW("incr", 2, ADDS | CMD_FAST, 1, 1, incr_plan, result_int, "1.0.0", "key",
@@ -440,13 +440,32 @@ const struct command commands_string_write[] = {
         "key increment",
         "Increment the floating point value of a key by a number. Uses 0 as initial value if the "
         "key doesn't exist."),
-    {.name = "append", .arity = 3, .flags = ADDS | CMD_FAST, .categories = CAT_STRING,
-     .first_key = 1, .last_key = 1, .key_step = 1, .plan = append_plan, .result = length_result,
-     .prepare = append_prepare, .group = "string", .since = "2.0.0", .syntax = "key value",
+    {.name = "append",
+     .arity = 3,
+     .flags = ADDS | CMD_FAST,
+     .categories = CAT_STRING,
+     .first_key = 1,
+     .last_key = 1,
+     .key_step = 1,
+     .plan = append_plan,
+     .result = length_result,
+     .prepare = append_prepare,
+     .group = "string",
+     .since = "2.0.0",
+     .syntax = "key value",
      .summary = "Appends a string to the value of a key. Creates the key if it doesn't exist."},
-    {.name = "setrange", .arity = 4, .flags = ADDS, .categories = CAT_STRING, .first_key = 1,
-     .last_key = 1, .key_step = 1, .plan = setrange_plan, .result = length_result,
-     .prepare = setrange_prepare, .group = "string", .since = "2.2.0",
+    {.name = "setrange",
+     .arity = 4,
+     .flags = ADDS,
+     .categories = CAT_STRING,
+     .first_key = 1,
+     .last_key = 1,
+     .key_step = 1,
+     .plan = setrange_plan,
+     .result = length_result,
+     .prepare = setrange_prepare,
+     .group = "string",
+     .since = "2.2.0",
      .syntax = "key offset value",
      .summary = "Overwrites a part of a string value with another by an offset. Creates the key if "
                 "it doesn't exist."},

@@ -32,6 +32,29 @@ static uint64_t mod_of(struct server *s, struct slice key)
     return r.mod;
 }
 
+void tx_free_watches(struct server *s, struct conn_watch **list)
+{
+    while (*list != NULL) {
+        struct conn_watch *w = *list;
+
+        *list = w->next;
+        if (w->prev_all != NULL)
+            w->prev_all->next_all = w->next_all;
+        else
+            s->watches = w->next_all;
+        if (w->next_all != NULL)
+            w->next_all->prev_all = w->prev_all;
+        free(w);
+    }
+}
+
+void tx_touch(struct server *s, struct slice key)
+{
+    for (struct conn_watch *w = s->watches; w != NULL; w = w->next_all)
+        if (key.len == 0 || slice_eq(slice_of(w->key, w->key_len), key))
+            w->touched = true;
+}
+
 static void multi_run(struct request *rq)
 {
     struct conn *c = rq->conn;
@@ -92,7 +115,7 @@ static void watch_run(struct request *rq)
 
         if (watched(c, key))
             continue;
-        w = malloc(sizeof(*w) + key.len);
+        w = calloc(1, sizeof(*w) + key.len);
         if (w == NULL)
             PANIC("out of memory for WATCH");
         w->mod = mod_of(rq->server, key);
@@ -100,6 +123,10 @@ static void watch_run(struct request *rq)
         memcpy(w->key, key.ptr, key.len);
         w->next = c->watch;
         c->watch = w;
+        w->next_all = rq->server->watches;
+        if (w->next_all != NULL)
+            w->next_all->prev_all = w;
+        rq->server->watches = w;
     }
     emit_status(request_emit(rq), "OK");
 }
@@ -113,6 +140,7 @@ static void unwatch_run(struct request *rq)
 /* ---- EXEC -------------------------------------------------------------------------------- */
 
 struct exec {
+    struct server *server;
     struct conn_watch *watch; /* taken over from the connection */
     uint32_t conditions;      /* ops ahead of the children's */
     bool ended;
@@ -122,12 +150,7 @@ static void free_exec(void *state)
 {
     struct exec *x = state;
 
-    while (x->watch != NULL) {
-        struct conn_watch *w = x->watch;
-
-        x->watch = w->next;
-        free(w);
-    }
+    tx_free_watches(x->server, &x->watch);
     free(x);
 }
 
@@ -153,6 +176,7 @@ static bool begin(struct request *rq)
         PANIC("out of memory for EXEC");
     rq->state = x;
     rq->state_free = free_exec;
+    x->server = rq->server;
     x->watch = c->watch;
     c->watch = NULL;
     rq->children = c->multi->children;
@@ -161,6 +185,7 @@ static bool begin(struct request *rq)
     for (struct request *child = rq->children; child != NULL; child = child->next) {
         child->parent = rq;
         child->now_ms = rq->now_ms;
+        child->start_us = rq->start_us;
         request_hold(rq); /* until the child is done */
     }
     tx_discard(c);
@@ -182,7 +207,7 @@ static bool watch_broken(struct request *rq)
     const struct exec *x = rq->state;
 
     for (const struct conn_watch *w = x->watch; w != NULL; w = w->next)
-        if (mod_of(rq->server, slice_of(w->key, w->key_len)) != w->mod)
+        if (w->touched || mod_of(rq->server, slice_of(w->key, w->key_len)) != w->mod)
             return true;
     return false;
 }
@@ -259,7 +284,7 @@ static void plan_conditions(struct request *rq, struct entry_writer *unit)
         entry_u64(unit, OP_IF_MOD, ENTRY_MORE, slice_of(w->key, w->key_len), w->mod);
     for (struct request *child = rq->children; child != NULL; child = child->next)
         if (child->cmd->prepare != NULL && rebuild_done(child))
-            entry_u64(unit, OP_IF_MOD, ENTRY_MORE, child->argv[1], child->if_mod);
+            rebuild_condition(child, unit);
     x->conditions = unit->count;
 }
 
@@ -352,21 +377,56 @@ void tx_join(struct request *rq)
 
 #define TX (CMD_NOSCRIPT | CMD_LOADING | CMD_STALE | CMD_FAST | CMD_IMMEDIATE)
 const struct command commands_tx[] = {
-    {.name = "multi", .arity = 1, .flags = TX, .categories = CAT_TRANSACTION, .run = multi_run,
-     .group = "transactions", .since = "1.2.0", .syntax = "", .summary = "Starts a transaction."},
-    {.name = "exec", .arity = 1, .flags = (TX & ~CMD_FAST) | CMD_SKIP_SLOWLOG,
-     .categories = CAT_TRANSACTION, .plan = exec_plan, .result = exec_result,
-     .prepare = exec_prepare, .before_op = exec_before_op, .group = "transactions",
-     .since = "1.2.0", .syntax = "", .summary = "Executes all commands in a transaction."},
-    {.name = "discard", .arity = 1, .flags = TX, .categories = CAT_TRANSACTION,
-     .run = discard_run, .group = "transactions", .since = "2.0.0", .syntax = "",
+    {.name = "multi",
+     .arity = 1,
+     .flags = TX,
+     .categories = CAT_TRANSACTION,
+     .run = multi_run,
+     .group = "transactions",
+     .since = "1.2.0",
+     .syntax = "",
+     .summary = "Starts a transaction."},
+    {.name = "exec",
+     .arity = 1,
+     .flags = (TX & ~CMD_FAST) | CMD_SKIP_SLOWLOG,
+     .categories = CAT_TRANSACTION,
+     .plan = exec_plan,
+     .result = exec_result,
+     .prepare = exec_prepare,
+     .before_op = exec_before_op,
+     .group = "transactions",
+     .since = "1.2.0",
+     .syntax = "",
+     .summary = "Executes all commands in a transaction."},
+    {.name = "discard",
+     .arity = 1,
+     .flags = TX,
+     .categories = CAT_TRANSACTION,
+     .run = discard_run,
+     .group = "transactions",
+     .since = "2.0.0",
+     .syntax = "",
      .summary = "Discards a transaction."},
-    {.name = "watch", .arity = -2, .flags = TX, .categories = CAT_TRANSACTION, .first_key = 1,
-     .last_key = -1, .key_step = 1, .run = watch_run, .group = "transactions", .since = "2.2.0",
+    {.name = "watch",
+     .arity = -2,
+     .flags = TX,
+     .categories = CAT_TRANSACTION,
+     .first_key = 1,
+     .last_key = -1,
+     .key_step = 1,
+     .run = watch_run,
+     .group = "transactions",
+     .since = "2.2.0",
      .syntax = "key [key ...]",
      .summary = "Monitors changes to keys to determine the execution of a transaction."},
-    {.name = "unwatch", .arity = 1, .flags = TX & ~CMD_IMMEDIATE, .categories = CAT_TRANSACTION,
-     .run = unwatch_run, .group = "transactions", .since = "2.2.0", .syntax = "",
+    {.name = "unwatch",
+     .arity = 1,
+     .flags = TX & ~CMD_IMMEDIATE,
+     .categories = CAT_TRANSACTION,
+     .run = unwatch_run,
+     .group = "transactions",
+     .since = "2.2.0",
+     .syntax = "",
      .summary = "Forgets about watched keys of a transaction."},
     {.name = NULL},
 };

@@ -110,11 +110,9 @@ static void unknown_command(struct request *rq)
         len += (size_t)snprintf(args + len, sizeof(args) - len, "'%.*s' ", (int)n,
                                 (const char *)rq->argv[i].ptr);
     }
-    rq->failed = true;
-    metric_add(&rq->server->metrics, METRIC_ERRORS, 1);
-    emit_errorf(request_emit(rq), "ERR unknown command '%.*s', with args beginning with: %s",
-                (int)(rq->argv[0].len < 128 ? rq->argv[0].len : 128),
-                (const char *)rq->argv[0].ptr, args);
+    request_errorf(rq, "ERR unknown command '%.*s', with args beginning with: %s",
+                   (int)(rq->argv[0].len < 128 ? rq->argv[0].len : 128),
+                   (const char *)rq->argv[0].ptr, args);
 }
 
 void command_unknown_sub(struct request *rq)
@@ -125,18 +123,14 @@ void command_unknown_sub(struct request *rq)
     for (const char *p = rq->cmd_name; *p != '\0' && *p != '|' && n < sizeof(container) - 1; p++)
         container[n++] = (char)toupper((unsigned char)*p);
     container[n] = '\0';
-    rq->failed = true;
-    metric_add(&rq->server->metrics, METRIC_ERRORS, 1);
-    emit_errorf(request_emit(rq), "ERR unknown subcommand '%.*s'. Try %s HELP.",
-                (int)(rq->argv[1].len < 128 ? rq->argv[1].len : 128),
-                (const char *)rq->argv[1].ptr, container);
+    request_errorf(rq, "ERR unknown subcommand '%.*s'. Try %s HELP.",
+                   (int)(rq->argv[1].len < 128 ? rq->argv[1].len : 128),
+                   (const char *)rq->argv[1].ptr, container);
 }
 
 void command_wrong_arity(struct request *rq)
 {
-    rq->failed = true;
-    metric_add(&rq->server->metrics, METRIC_ERRORS, 1);
-    emit_errorf(request_emit(rq), "ERR wrong number of arguments for '%s' command", rq->cmd_name);
+    request_errorf(rq, "ERR wrong number of arguments for '%s' command", rq->cmd_name);
 }
 
 void command_syntax_error(struct request *rq)
@@ -161,7 +155,10 @@ static bool refused(struct request *rq, struct conn *c, const struct command *co
     const struct command *cmd = rq->cmd;
 
     if (!c->authenticated && (cmd == NULL || !(cmd->flags & CMD_NO_AUTH))) {
-        request_error(rq, "NOAUTH Authentication required.");
+        request_error(rq, cmd != NULL && cmd->before_op != NULL /* EXEC */
+                              ? "EXECABORT Transaction discarded because of: NOAUTH Authentication "
+                                "required."
+                              : "NOAUTH Authentication required.");
     } else if (cmd == NULL && container != NULL) {
         rq->cmd_name = container->name;
         command_unknown_sub(rq);
@@ -170,11 +167,8 @@ static bool refused(struct request *rq, struct conn *c, const struct command *co
     } else if (!arity_ok(cmd, rq->argc)) {
         command_wrong_arity(rq);
     } else if (c->too_big > 0) {
-        rq->failed = true;
-        metric_add(&s->metrics, METRIC_ERRORS, 1);
-        emit_errorf(request_emit(rq),
-                    "ERR value is too large: %zu bytes, this server stores at most %zu", c->too_big,
-                    s->value_max);
+        request_errorf(rq, "ERR value is too large: %zu bytes, this server stores at most %zu",
+                       c->too_big, s->value_max);
     } else if (s->state == SERVER_LOADING && !(cmd->flags & CMD_LOADING)) {
         request_error(rq, "LOADING Redis is loading the dataset in memory");
     } else if (c->in_multi && (cmd->flags & CMD_NO_MULTI)) {
@@ -267,6 +261,7 @@ static void queue_in_multi(struct conn *c, struct request *rq)
     exec->children_tail = &child->next;
     exec->child_count++;
     emit_status(request_emit(rq), "QUEUED");
+    rq->cmd = NULL; /* the call is counted when EXEC makes it */
 }
 
 static void run(struct conn *c, struct request *rq, const struct command *container)
@@ -274,6 +269,7 @@ static void run(struct conn *c, struct request *rq, const struct command *contai
     const struct command *cmd = rq->cmd;
 
     if (refused(rq, c, container)) {
+        rq->rejected = true;
         if (c->in_multi)
             c->multi_failed = true;
         request_release(rq);
@@ -298,8 +294,7 @@ bool command_try_start(struct conn *c)
 
     if (cmd != NULL && cmd->subs != NULL && c->parse.argc > 1) {
         container = cmd;
-        cmd = command_find_sub(
-            container, slice_of(c->parse.argv[1].ptr, c->parse.argv[1].len));
+        cmd = command_find_sub(container, slice_of(c->parse.argv[1].ptr, c->parse.argv[1].len));
     }
     if (must_wait(c, cmd))
         return false;

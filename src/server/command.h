@@ -18,30 +18,30 @@
 #include "server/request.h"
 
 enum { /* COMMAND flags (and ours) */
-    CMD_WRITE = 1u << 0,
-    CMD_READONLY = 1u << 1,
-    CMD_DENYOOM = 1u << 2,
-    CMD_ADMIN = 1u << 3,
-    CMD_NOSCRIPT = 1u << 4,
-    CMD_LOADING = 1u << 5, /* works while the log is replayed */
-    CMD_STALE = 1u << 6,
-    CMD_FAST = 1u << 7,
-    CMD_NO_AUTH = 1u << 8,
-    CMD_NO_MULTI = 1u << 9,
-    CMD_ALLOW_BUSY = 1u << 10,
-    CMD_SKIP_SLOWLOG = 1u << 11,
-    CMD_IMMEDIATE = 1u << 12, /* in MULTI not queued: EXEC, DISCARD, MULTI, WATCH, RESET, QUIT */
-    CMD_INTERNAL = 1u << 13,  /* peer plane only */
-    CMD_UNORDERED = 1u << 14  /* touches no key: need not wait for earlier writes */
+       CMD_WRITE = 1u << 0,
+       CMD_READONLY = 1u << 1,
+       CMD_DENYOOM = 1u << 2,
+       CMD_ADMIN = 1u << 3,
+       CMD_NOSCRIPT = 1u << 4,
+       CMD_LOADING = 1u << 5, /* works while the log is replayed */
+       CMD_STALE = 1u << 6,
+       CMD_FAST = 1u << 7,
+       CMD_NO_AUTH = 1u << 8,
+       CMD_NO_MULTI = 1u << 9,
+       CMD_ALLOW_BUSY = 1u << 10,
+       CMD_SKIP_SLOWLOG = 1u << 11,
+       CMD_IMMEDIATE = 1u << 12, /* in MULTI not queued: EXEC, DISCARD, MULTI, WATCH, RESET, QUIT */
+       CMD_INTERNAL = 1u << 13,  /* peer plane only */
+       CMD_UNORDERED = 1u << 14  /* touches no key: need not wait for earlier writes */
 };
 
 enum { /* ACL categories beyond those that follow from flags */
-    CAT_KEYSPACE = 1u << 0,
-    CAT_STRING = 1u << 1,
-    CAT_CONNECTION = 1u << 2,
-    CAT_TRANSACTION = 1u << 3,
-    CAT_DANGEROUS = 1u << 4,
-    CAT_KVCACHE = 1u << 5
+       CAT_KEYSPACE = 1u << 0,
+       CAT_STRING = 1u << 1,
+       CAT_CONNECTION = 1u << 2,
+       CAT_TRANSACTION = 1u << 3,
+       CAT_DANGEROUS = 1u << 4,
+       CAT_KVCACHE = 1u << 5
 };
 
 enum prepare {
@@ -66,9 +66,9 @@ struct command {
     enum prepare (*prepare)(struct request *rq); /* NULL: never rebuilds */
     /* EXEC only: its reads run at their place, ahead of the unit's op. */
     void (*before_op)(struct request *rq, uint32_t op_in_unit);
-    const char *group;   /* COMMAND DOCS: "string", "generic", "kvcache", … */
-    const char *since;   /* Redis version, or ours */
-    const char *syntax;  /* arguments: "key value [NX | XX] [EX seconds]": docs are parsed from it */
+    const char *group;  /* COMMAND DOCS: "string", "generic", "kvcache", … */
+    const char *since;  /* Redis version, or ours */
+    const char *syntax; /* arguments: "key value [NX | XX] [EX seconds]": docs are parsed from it */
     const char *summary;
     const struct command *subs; /* container: rows of subcommands, name NULL ends */
 };

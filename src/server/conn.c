@@ -21,9 +21,9 @@
 #include "base/assert.h"
 #include "base/err.h"
 #include "base/logger.h"
-#include "server/command.h"
 #include "server/conn_int.h"
 #include "server/server.h"
+#include "server/tx.h"
 
 #define UNAUTH_ARGS_MAX 10
 #define UNAUTH_BULK_MAX ((size_t)16384)
@@ -87,6 +87,12 @@ void conn_set_limits(struct conn *c)
         .args_max = c->authenticated ? PARSE_ARGS_MAX : UNAUTH_ARGS_MAX,
         .arena_max = c->authenticated ? ARENA_MAX : UNAUTH_ARGS_MAX * UNAUTH_BULK_MAX,
     };
+}
+
+void conn_set_authenticated(struct conn *c, bool yes)
+{
+    c->authenticated = yes;
+    conn_set_limits(c);
 }
 
 static void link_conn(struct server *s, struct conn *c)
@@ -154,12 +160,7 @@ void conn_free(struct conn *c)
 
 void conn_unwatch(struct conn *c)
 {
-    while (c->watch != NULL) {
-        struct conn_watch *w = c->watch;
-
-        c->watch = w->next;
-        free(w);
-    }
+    tx_free_watches(c->server, &c->watch);
 }
 
 static void orphan(struct conn *c, struct request *rq)
@@ -257,7 +258,9 @@ void conn_reap(struct server *s)
 
 void conn_append(struct conn *c, struct request *rq)
 {
-    rq->discard = c->reply_mode == 1 || c->reply_mode == 3;
+    rq->discard = c->reply_mode != CONN_REPLY_ON;
+    if (c->reply_mode == CONN_REPLY_SKIP)
+        c->reply_mode = CONN_REPLY_ON; /* it was for this one */
     rq->next = NULL;
     *c->tail = rq;
     c->tail = &rq->next;
@@ -295,7 +298,6 @@ void conn_on_request_done(struct conn *c, struct request *rq)
         rq->proposed = true;
         conn_on_proposed(c);
     }
-    command_finished(rq);
     if (c->head == rq)
         pop_done(c);
     conn_mark_dirty(c);

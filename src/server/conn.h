@@ -32,9 +32,12 @@
 #define CONN_NAME_MAX 256
 
 enum conn_state { CONN_OPEN, CONN_CLOSING, CONN_CLOSED };
+enum conn_reply { CONN_REPLY_ON, CONN_REPLY_OFF, CONN_REPLY_SKIP };
 
-struct conn_watch { /* WATCH: the key and the mod it had */
-    struct conn_watch *next;
+struct conn_watch {                         /* WATCH: the key and the mod it had */
+    struct conn_watch *next;                /* of this connection or its EXEC */
+    struct conn_watch *prev_all, *next_all; /* of the server */
+    bool touched; /* written since, though its mod may look the same (made and deleted) */
     uint64_t mod;
     size_t key_len;
     uint8_t key[];
@@ -53,13 +56,13 @@ struct conn {
     char peer[64], local_addr[64];
     /* input */
     struct parse parse;
-    bool have_command;   /* parse.argv waits to be started */
-    bool direct_waiting; /* a bulk waits for budget */
+    bool have_command;                  /* parse.argv waits to be started */
+    bool direct_waiting;                /* a bulk waits for budget */
     struct conn *wait_prev, *wait_next; /* FIFO of those */
-    uint8_t *in;         /* bytes read but not parsed (while waiting) */
+    uint8_t *in;                        /* bytes read but not parsed (while waiting) */
     size_t in_pos, in_len;
-    size_t held_bytes;   /* payload budget held by the unfinished command */
-    size_t too_big;      /* length of a bulk of it that was read away */
+    size_t held_bytes; /* payload budget held by the unfinished command */
+    size_t too_big;    /* length of a bulk of it that was read away */
     uint64_t wait_since_us;
     struct upload *upload; /* the bulk being received; the parser owns it */
     /* requests in order */
@@ -76,7 +79,7 @@ struct conn {
     /* session */
     int proto;
     bool authenticated, in_multi, multi_failed, multi_dirty, quit_after_reply;
-    int reply_mode; /* CLIENT REPLY: 0 on, 1 off, 2 skip next, 3 skipping */
+    enum conn_reply reply_mode; /* CLIENT REPLY */
     bool no_evict, no_touch;
     struct request *multi; /* the EXEC being collected */
     struct conn_watch *watch;
@@ -92,13 +95,14 @@ void conn_close_after_reply(struct conn *c);         /* CLOSING */
 void conn_reap(struct server *s);                    /* frees CLOSED ones; turn's end */
 
 void conn_on_request_done(struct conn *c, struct request *rq);
-void conn_resume(struct conn *c);   /* something it may have waited for has happened */
+void conn_resume(struct conn *c); /* something it may have waited for has happened */
 void conn_on_proposed(struct conn *c);
-void conn_flush(struct conn *c);    /* turn's end */
+void conn_flush(struct conn *c); /* turn's end */
 void conn_ready_run(struct conn *c);
 void conn_budget_available(struct server *s); /* those that wait for budget, FIFO */
 void conn_check_timeouts(struct server *s, uint64_t now_us);
 void conn_unwatch(struct conn *c);
+void conn_set_authenticated(struct conn *c, bool yes);
 size_t conn_memory(const struct conn *c);
 bool conn_idle(const struct conn *c); /* nothing pending, nothing to send */
 

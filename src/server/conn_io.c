@@ -181,9 +181,7 @@ static void protocol_error(struct conn *c)
     LOG_VERBOSE("protocol error addr=%s error=\"%s\"", c->peer, c->parse.error);
     metric_add(&c->server->metrics, METRIC_PROTOCOL_ERRORS, 1);
     conn_append(c, rq); /* earlier requests answer first; then no input can be trusted */
-    rq->failed = true;
-    metric_add(&c->server->metrics, METRIC_ERRORS, 1);
-    emit_errorf(request_emit(rq), "ERR %s", c->parse.error);
+    request_errorf(rq, "ERR %s", c->parse.error);
     request_release(rq);
     conn_close_after_reply(c);
 }

@@ -11,6 +11,8 @@ struct rebuild {
     struct rebuild_spec spec;
     struct record record; /* of a slab value: place, ids and lengths are used later, no slices */
     struct buf *buf;      /* the new value */
+    uint8_t model[RECORD_META_MAX], seq[RECORD_META_MAX];
+    size_t model_len, seq_len;
 };
 
 bool rebuild_done(const struct request *rq)
@@ -28,10 +30,22 @@ uint64_t rebuild_length(const struct request *rq)
     return b->spec.length;
 }
 
-void rebuild_condition(struct request *rq, struct entry_writer *unit, struct slice key)
+void rebuild_meta(const struct request *rq, struct op_put *put)
 {
-    if (rq->parent == NULL)
-        entry_u64(unit, OP_IF_MOD, ENTRY_MORE, key, rq->if_mod);
+    const struct rebuild *b = rq->state;
+
+    put->tokens = b->record.tokens;
+    put->created_ms = b->record.created_ms;
+    put->expire_ms = b->record.expire_ms;
+    put->model = slice_of(b->model, b->model_len);
+    put->seq = slice_of(b->seq, b->seq_len);
+}
+
+void rebuild_condition(const struct request *rq, struct entry_writer *unit)
+{
+    entry_u64(unit, OP_IF_MOD, ENTRY_MORE, rq->argv[1], rq->if_mod);
+    if (rq->if_absent_arg > 0)
+        entry_key(unit, OP_IF_ABSENT, ENTRY_MORE, rq->argv[rq->if_absent_arg]);
 }
 
 static struct request *top_of(struct request *rq)
@@ -132,6 +146,12 @@ enum prepare rebuild_start(struct request *rq, const struct rebuild_spec *spec,
     rq->state_free = free_rebuild;
     b->spec = *spec;
     b->record = *r;
+    b->model_len = r->model.len;
+    b->seq_len = r->seq.len;
+    if (r->model.len > 0)
+        memcpy(b->model, r->model.ptr, r->model.len);
+    if (r->seq.len > 0)
+        memcpy(b->seq, r->seq.ptr, r->seq.len);
     rq->if_mod = r->mod;
     if (rq->parent != NULL)
         rq->parent->staging++;

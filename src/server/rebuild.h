@@ -23,10 +23,12 @@ struct rebuild_spec {
 /* The value of `r` (found under spec->key) becomes the new one. PREPARE_WAIT or PREPARE_REPLIED. */
 enum prepare rebuild_start(struct request *rq, const struct rebuild_spec *spec,
                            const struct record *r);
+/* What the old record said beside the value: model, seq, tokens, created, expiry. */
+void rebuild_meta(const struct request *rq, struct op_put *put);
 uint64_t rebuild_length(const struct request *rq); /* of the built value */
-bool rebuild_done(const struct request *rq); /* a built value is there: plan with it */
+bool rebuild_done(const struct request *rq);       /* a built value is there: plan with it */
 
-/* The condition that protects it, ahead of the ops; EXEC puts those of its children itself. */
-void rebuild_condition(struct request *rq, struct entry_writer *unit, struct slice key);
+/* The conditions that protect it, ahead of the ops; EXEC puts those of its children itself. */
+void rebuild_condition(const struct request *rq, struct entry_writer *unit);
 
 #endif

@@ -9,6 +9,8 @@
 #include "server/request.h"
 
 #include <event2/buffer.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/assert.h"
@@ -16,8 +18,13 @@
 #include "server/command.h"
 #include "server/conn_int.h"
 #include "server/server.h"
+#include "server/stats.h"
 #include "server/tx.h"
 #include "server/write.h"
+
+#define ERROR_TEXT_MAX 1024
+
+#define SLICE_US 500 /* a listing or match holds the loop no longer than this */
 
 struct upload *upload_new(struct buf *buf)
 {
@@ -141,15 +148,24 @@ struct emit *request_emit(struct request *rq)
 void request_error(struct request *rq, const char *text)
 {
     rq->failed = true;
-    metric_add(&rq->server->metrics, METRIC_ERRORS, 1);
+    stats_error(rq->server, text);
     emit_error(request_emit(rq), text);
+}
+
+void request_errorf(struct request *rq, const char *format, ...)
+{
+    char text[ERROR_TEXT_MAX];
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(text, sizeof(text), format, args);
+    va_end(args);
+    request_error(rq, text);
 }
 
 void request_error_code(struct request *rq, int err)
 {
-    rq->failed = true;
-    metric_add(&rq->server->metrics, METRIC_ERRORS, 1);
-    emit_errorf(request_emit(rq), "%s %s", err_resp(err), err_text(err));
+    request_errorf(rq, "%s %s", err_resp(err), err_text(err));
 }
 
 void request_hold(struct request *rq)
@@ -166,6 +182,7 @@ void request_release(struct request *rq)
     if (rq->cmd != NULL && rq->cmd->before_op != NULL)
         tx_join(rq);
     rq->done = true;
+    command_finished(rq); /* while its arguments are there: SLOWLOG shows them */
     /* What was staged is referenced by a record now, or given up. */
     free_staged(rq);
     if (rq->parent != NULL)
@@ -241,7 +258,8 @@ void request_load(struct request *rq, struct slice key, const struct record *r, 
     l->key_len = key.len;
     memcpy(l->key, key.ptr, key.len);
     request_hold(rq);
-    store_hit(rq->server->store, r);
+    if (rq->conn == NULL || !rq->conn->no_touch)
+        store_hit(rq->server->store, r);
     tier_load(rq->server->tier, key, r, offset, count, on_loaded, l);
 }
 
@@ -290,26 +308,26 @@ bool request_pace(struct request *rq, void (*next)(struct request *rq))
 
 void request_paced(struct request *rq)
 {
-    void (*next)(struct request *rq) = rq->pace;
+    void (*next)(struct request * rq) = rq->pace;
 
     rq->pace = NULL;
     next(rq);
     request_release(rq);
 }
 
-void request_wait_memory(struct request *rq, void (*again)(struct request *rq))
+static void wait_on(struct request *rq, struct request **list, void (*again)(struct request *rq))
 {
     request_hold(rq);
     rq->wait = again;
-    rq->wait_next = rq->server->memory_waiters;
-    rq->server->memory_waiters = rq;
+    rq->wait_next = *list;
+    *list = rq;
 }
 
-void request_memory_available(struct server *s)
+static void run_waiters(struct request **list)
 {
-    struct request *rq = s->memory_waiters;
+    struct request *rq = *list;
 
-    s->memory_waiters = NULL;
+    *list = NULL;
     while (rq != NULL) {
         struct request *next = rq->wait_next;
 
@@ -317,6 +335,37 @@ void request_memory_available(struct server *s)
         request_release(rq);
         rq = next;
     }
+}
+
+void request_wait_memory(struct request *rq, void (*again)(struct request *rq))
+{
+    wait_on(rq, &rq->server->memory_waiters, again);
+}
+
+void request_memory_available(struct server *s)
+{
+    run_waiters(&s->memory_waiters);
+}
+
+void request_next_turn(struct request *rq, void (*again)(struct request *rq))
+{
+    wait_on(rq, &rq->server->turn_waiters, again);
+    rq->slice_us = 0;
+    server_wake(rq->server);
+}
+
+void request_run_turn(struct server *s)
+{
+    run_waiters(&s->turn_waiters);
+}
+
+bool request_slice_over(struct request *rq)
+{
+    uint64_t now_us = server_now_us(rq->server);
+
+    if (rq->slice_us == 0)
+        rq->slice_us = now_us;
+    return now_us - rq->slice_us >= SLICE_US;
 }
 
 /* ---- values of writes ------------------------------------------------------------------- */

@@ -52,7 +52,7 @@ struct request {
     struct conn *conn;      /* NULL: orphaned */
     struct request *parent; /* EXEC, or NULL */
     const struct command *cmd;
-    const char *cmd_name;   /* full name with subcommand, for SLOWLOG */
+    const char *cmd_name; /* full name with subcommand, for SLOWLOG */
     int argc;
     struct slice *argv;
     struct upload **uploads; /* per argument, NULL = small; owned */
@@ -61,8 +61,9 @@ struct request {
     struct emit emit_state;
     unsigned holds;
     bool done, write, proposed, failed;
-    bool discard; /* CLIENT REPLY OFF: nothing of it is sent */
-    int proto;    /* RESP version when it came */
+    bool rejected;     /* refused before it ran: no call of its command */
+    bool discard;      /* CLIENT REPLY OFF: nothing of it is sent */
+    int proto;         /* RESP version when it came */
     uint64_t now_ms;   /* stamp for relative times, the same in every planning pass */
     uint64_t start_us; /* monotonic */
     /* writes */
@@ -73,6 +74,7 @@ struct request {
     int64_t sum;            /* results so far: commands count here */
     unsigned attempts;      /* rebuilds */
     uint64_t if_mod;        /* rebuild: the key's mod that the new value was built from */
+    int if_absent_arg;      /* and this key must not exist; 0 = none */
     bool rebuild;
     /* for the command */
     void *state;
@@ -80,6 +82,7 @@ struct request {
     void (*pace)(struct request *rq); /* waits for the output to drain; see request_pace */
     struct request *wait_next;        /* waits for payload memory; see request_wait_memory */
     void (*wait)(struct request *rq);
+    uint64_t slice_us; /* when the running slice began, 0 = not yet */
     /* EXEC */
     struct request *children, **children_tail, *cursor;
     uint32_t child_count;
@@ -95,7 +98,9 @@ void request_keep_args(struct request *rq);
 /* Where to write the reply. Valid until the next event. */
 struct emit *request_emit(struct request *rq);
 void request_error(struct request *rq, const char *text); /* "ERR …" */
-void request_error_code(struct request *rq, int err);     /* ERR_ → RESP text */
+__attribute__((format(printf, 2, 3))) void request_errorf(struct request *rq, const char *format,
+                                                          ...);
+void request_error_code(struct request *rq, int err); /* ERR_ → RESP text */
 
 /* A request is answered when nobody holds it any more. */
 void request_hold(struct request *rq);
@@ -121,6 +126,10 @@ void request_paced(struct request *rq); /* conn.c: calls next, drops the hold */
 /* Calls again() when payload memory was given back; holds until then. */
 void request_wait_memory(struct request *rq, void (*again)(struct request *rq));
 void request_memory_available(struct server *s);
+/* Long look-ups and listings run in slices: calls again() in the next turn; holds until then. */
+void request_next_turn(struct request *rq, void (*again)(struct request *rq));
+void request_run_turn(struct server *s);
+bool request_slice_over(struct request *rq); /* this slice has used its time */
 
 /* ---- writes ------------------------------------------------------------------------------ */
 /* Puts argv[arg] (or the built value) as the value of key into the unit: inline if small, else

@@ -11,8 +11,8 @@ bool result_error(struct request *rq, const struct fsm_result *r)
         [FSM_NOKEY] = "ERR no such key",
         [FSM_TOOBIG] = "ERR string exceeds maximum allowed size (proto-max-bulk-len)",
     };
-    const char *text = (size_t)r->status < sizeof(texts) / sizeof(texts[0]) ? texts[r->status]
-                                                                              : NULL;
+    const char *text =
+        (size_t)r->status < sizeof(texts) / sizeof(texts[0]) ? texts[r->status] : NULL;
 
     if (text == NULL)
         return false;

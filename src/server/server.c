@@ -23,7 +23,9 @@
 #include "base/hash.h"
 #include "base/logger.h"
 #include "server/command.h"
+#include "server/scan.h"
 #include "server/stats.h"
+#include "server/tx.h"
 
 #define INBOX_TURN 4096
 #define TIMER_MS 100
@@ -83,6 +85,14 @@ static void on_store_space(void *ctx)
 
     s->room_freed = true;
     server_wake(s);
+}
+
+static void on_key_changed(void *ctx, struct slice key)
+{
+    struct server *s = ctx;
+
+    if (s->watches != NULL)
+        tx_touch(s, key);
 }
 
 static void on_propose_evict(void *ctx, struct slice key, uint64_t mod)
@@ -341,7 +351,9 @@ int server_start(struct server *s, char *detail)
     clock_init(&s->clock, s->clock.source, state.clock_ms);
     s->fsm = (struct fsm){.store = s->store,
                           .node = s->datadir->node,
-                          .value_max = (size_t)s->config->proto_max_bulk_len};
+                          .value_max = (size_t)s->config->proto_max_bulk_len,
+                          .on_change = on_key_changed,
+                          .ctx = s};
     s->write = write_new(s);
     s->tier = tier_new(s->store, s->pool);
     if (s->write == NULL || s->tier == NULL)
@@ -373,6 +385,7 @@ void server_free(struct server *s)
     tier_free(s->tier);
     write_free(s->write);
     stats_free(s);
+    scan_free(s);
     buf_pool_free(s->pool);
     if (s->inbox_event != NULL)
         event_free(s->inbox_event);
@@ -453,12 +466,14 @@ static void server_turn(struct server *s)
 {
     s->again = false;
     run_ready(s);
+    request_run_turn(s);
     serve_waiters(s);
     plan_step(s, store_step(s->store));
     write_turn(s->write);
     flush_dirty(s);
     conn_reap(s);
-    if (s->ready != NULL || s->space_freed || s->room_freed || s->dirty != NULL)
+    if (s->ready != NULL || s->turn_waiters != NULL || s->space_freed || s->room_freed ||
+        s->dirty != NULL)
         s->again = true;
     if (s->turn_us != 0) {
         uint64_t took_us = server_now_us(s) - s->turn_us;
@@ -529,6 +544,7 @@ static void stop_parts(struct server *s)
         stage_pump(store_stage(s->store));
         tier_on_space(s->tier);
         request_memory_available(s);
+        request_run_turn(s);
     }
     write_cancel(s->write);
     tier_free(s->tier);

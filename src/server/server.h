@@ -54,18 +54,20 @@ struct server {
     /* loop */
     enum server_state state;
     struct event *inbox_event, *timer_event, *step_event, *signal_event;
-    bool again;        /* another turn without waiting */
-    bool room_freed;   /* the store may take writes that waited */
+    bool again;      /* another turn without waiting */
+    bool room_freed; /* the store may take writes that waited */
     uint64_t created_us, step_wait_us;
-    uint64_t turn_us; /* monotonic, at the turn's start (its events) */
+    uint64_t turn_us;         /* monotonic, at the turn's start (its events) */
     struct metric_hist turns; /* how long turns take, waiting for events not counted */
     uint64_t timer_ticks;
     struct conn *conns, *dirty, *ready, *closed;
-    struct request *memory_waiters;
+    struct request *memory_waiters, *turn_waiters;
+    struct conn_watch *watches;             /* all of WATCH */
+    struct scan *scan;                      /* SCAN cursors, cmd_scan.c */
     struct conn *budget_head, *budget_tail; /* wait for payload room, FIFO */
     uint64_t next_conn_id;
     unsigned nconns;
-    uint8_t *scratch; /* CONN_SCRATCH: one read at a time */
+    uint8_t *scratch;           /* CONN_SCRATCH: one read at a time */
     struct slice *argv_scratch; /* arguments of the command being started */
     int argv_size;
     size_t value_max; /* largest value that can be stored */
@@ -96,11 +98,11 @@ int server_run(struct server *s);                 /* exit code */
 void server_free(struct server *s);
 
 void server_request_stop(struct server *s, bool now); /* SHUTDOWN, SIGTERM */
-void server_signal(int signum);                        /* async-signal-safe */
-uint64_t server_now_us(const struct server *s);        /* monotonic */
-void server_wake(struct server *s);                    /* another turn soon */
+void server_signal(int signum);                       /* async-signal-safe */
+uint64_t server_now_us(const struct server *s);       /* monotonic */
+void server_wake(struct server *s);                   /* another turn soon */
 
-void server_notify(const char *state);                 /* systemd: "READY=1" */
+void server_notify(const char *state); /* systemd: "READY=1" */
 
 /* listener.c */
 int listener_open_all(struct server *s, char *detail);

@@ -56,8 +56,8 @@ enum snapshot_phase { SNAP_NONE, SNAP_FIRST, SNAP_HOLD, SNAP_SECOND, SNAP_RETRY 
 
 struct write {
     struct server *server;
-    struct entry_writer scratch;      /* one unit being planned */
-    struct group *open, **open_tail;  /* not yet proposed; the last one still grows */
+    struct entry_writer scratch;     /* one unit being planned */
+    struct group *open, **open_tail; /* not yet proposed; the last one still grows */
     struct group *flight, **flight_tail;
     struct group *undurable, **undurable_tail; /* `raft no` */
     struct group *spare;
@@ -454,7 +454,8 @@ static struct group *pop_flight(struct write *w)
 static void note_cluster(struct write *w, struct slice entry)
 {
     uint8_t cluster[16];
-    uint64_t parts[2] = {hash64_seed(entry.ptr, entry.len, 1), hash64_seed(entry.ptr, entry.len, 2)};
+    uint64_t parts[2] = {hash64_seed(entry.ptr, entry.len, 1),
+                         hash64_seed(entry.ptr, entry.len, 2)};
 
     memcpy(cluster, parts, sizeof(cluster));
     store_set_cluster(w->server->store, cluster);

@@ -41,7 +41,7 @@ void write_evict(struct write *w, struct slice key, uint64_t mod);
 /* Once per loop turn, after the events: sends the open group if the window allows. */
 void write_turn(struct write *w);
 void write_on_space(struct write *w); /* those that waited for room try again */
-void write_cancel(struct write *w); /* stop: what still waits is dropped; its clients are gone */
+void write_cancel(struct write *w);   /* stop: what still waits is dropped; its clients are gone */
 void write_init_cluster(struct write *w); /* names the cluster once, when a new log has started */
 bool write_backlogged(const struct write *w); /* new writes wait in their connections */
 bool write_idle(const struct write *w);

@@ -1,0 +1,420 @@
+/* SPDX-License-Identifier: MIT */
+/* Keys: presence, deletion, names and deadlines. */
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/assert.h"
+#include "base/number.h"
+#include "server/cmd_key.h"
+#include "server/rebuild.h"
+#include "server/result.h"
+#include "server/server.h"
+
+/* ---- presence ---------------------------------------------------------------------------- */
+
+struct count_keys {
+    int next;
+    int64_t found;
+};
+
+static void exists_slice(struct request *rq)
+{
+    struct count_keys *k = rq->state;
+    struct server *s = rq->server;
+    uint64_t now = clock_now_ms(&s->clock);
+    uint64_t until = now + (uint64_t)s->config->lookup_lease_ms;
+
+    while (k->next < rq->argc) {
+        struct record r;
+
+        if (k->next % 64 == 0 && request_slice_over(rq)) {
+            request_next_turn(rq, exists_slice);
+            return;
+        }
+        if (command_lookup(rq, rq->argv[k->next], &r)) {
+            k->found++;
+            if (until > now)
+                lease_take(store_lease(s->store), rq->argv[k->next], now, until);
+        }
+        k->next++;
+    }
+    emit_int(request_emit(rq), k->found);
+}
+
+/* EXISTS promises that a GET soon after finds the key: eviction spares it for lookup-lease-ms. */
+static void exists_run(struct request *rq)
+{
+    struct count_keys *k = calloc(1, sizeof(*k));
+
+    if (k == NULL) {
+        request_error(rq, "ERR out of memory");
+        return;
+    }
+    k->next = 1;
+    rq->state = k;
+    rq->state_free = free;
+    exists_slice(rq);
+}
+
+static void type_run(struct request *rq)
+{
+    struct record r;
+
+    emit_status(request_emit(rq), command_lookup(rq, rq->argv[1], &r) ? "string" : "none");
+}
+
+/* ---- deletion ---------------------------------------------------------------------------- */
+
+enum plan cmd_del_plan(struct request *rq, struct entry_writer *unit)
+{
+    uint32_t before = unit->count;
+
+    for (int i = 1; i < rq->argc; i++)
+        if (rq->argv[i].len > 0 && rq->argv[i].len <= RECORD_KEY_MAX)
+            entry_key(unit, OP_DEL, ENTRY_MORE, rq->argv[i]);
+    if (unit->count > before)
+        return PLAN_READY;
+    emit_int(request_emit(rq), 0);
+    return PLAN_REPLIED;
+}
+
+/* ---- deadlines --------------------------------------------------------------------------- */
+
+static void ttl_reply(struct request *rq, bool seconds, bool absolute)
+{
+    uint64_t now = clock_now_ms(&rq->server->clock);
+    struct record r;
+    int64_t v;
+
+    if (!command_lookup(rq, rq->argv[1], &r)) {
+        emit_int(request_emit(rq), -2);
+        return;
+    }
+    if (r.expire_ms == 0) {
+        emit_int(request_emit(rq), -1);
+        return;
+    }
+    v = absolute ? (int64_t)r.expire_ms : r.expire_ms > now ? (int64_t)(r.expire_ms - now) : 0;
+    emit_int(request_emit(rq), seconds ? (v + 500) / 1000 : v);
+}
+
+static void ttl_run(struct request *rq)
+{
+    ttl_reply(rq, true, false);
+}
+
+static void pttl_run(struct request *rq)
+{
+    ttl_reply(rq, false, false);
+}
+
+static void expiretime_run(struct request *rq)
+{
+    ttl_reply(rq, true, true);
+}
+
+static void pexpiretime_run(struct request *rq)
+{
+    ttl_reply(rq, false, true);
+}
+
+static bool expire_flags(struct request *rq, unsigned *flags)
+{
+    static const struct {
+        const char *word;
+        unsigned flag;
+    } words[] = {{"NX", OPF_NX}, {"XX", OPF_XX}, {"GT", OPF_GT}, {"LT", OPF_LT}};
+    char text[160];
+
+    *flags = 0;
+    for (int i = 3; i < rq->argc; i++) {
+        unsigned flag = 0;
+
+        for (size_t w = 0; w < 4; w++)
+            if (command_is(rq, i, words[w].word))
+                flag = words[w].flag;
+        if (flag == 0) {
+            snprintf(text, sizeof(text), "ERR Unsupported option %.*s",
+                     (int)(rq->argv[i].len < 100 ? rq->argv[i].len : 100),
+                     (const char *)rq->argv[i].ptr);
+            request_error(rq, text);
+            return false;
+        }
+        *flags |= flag;
+    }
+    if ((*flags & OPF_NX) && (*flags & (OPF_XX | OPF_GT | OPF_LT))) {
+        request_error(rq, "ERR NX and XX, GT or LT options at the same time are not compatible");
+        return false;
+    }
+    if ((*flags & OPF_GT) && (*flags & OPF_LT)) {
+        request_error(rq, "ERR GT and LT options at the same time are not compatible");
+        return false;
+    }
+    return true;
+}
+
+/* A deadline in the past deletes; before 1970 is as past as any. */
+static enum plan expire_with(struct request *rq, struct entry_writer *unit, bool seconds,
+                             bool absolute)
+{
+    int64_t at;
+    unsigned flags;
+    char text[96];
+
+    if (!expire_flags(rq, &flags) || !command_get_i64(rq, 2, &at))
+        return PLAN_REPLIED;
+    if ((seconds && __builtin_mul_overflow(at, 1000, &at)) ||
+        (!absolute && __builtin_add_overflow(at, (int64_t)rq->now_ms, &at))) {
+        snprintf(text, sizeof(text), "ERR invalid expire time in '%s' command", rq->cmd_name);
+        request_error(rq, text);
+        return PLAN_REPLIED;
+    }
+    if (rq->argv[1].len == 0 || rq->argv[1].len > RECORD_KEY_MAX) {
+        emit_int(request_emit(rq), 0);
+        return PLAN_REPLIED;
+    }
+    entry_u64(unit, OP_EXPIRE, flags | ENTRY_MORE, rq->argv[1], at < 1 ? 1 : (uint64_t)at);
+    return PLAN_READY;
+}
+
+static enum plan expire_plan(struct request *rq, struct entry_writer *unit)
+{
+    return expire_with(rq, unit, true, false);
+}
+
+static enum plan pexpire_plan(struct request *rq, struct entry_writer *unit)
+{
+    return expire_with(rq, unit, false, false);
+}
+
+static enum plan expireat_plan(struct request *rq, struct entry_writer *unit)
+{
+    return expire_with(rq, unit, true, true);
+}
+
+static enum plan pexpireat_plan(struct request *rq, struct entry_writer *unit)
+{
+    return expire_with(rq, unit, false, true);
+}
+
+static enum plan persist_plan(struct request *rq, struct entry_writer *unit)
+{
+    if (rq->argv[1].len == 0 || rq->argv[1].len > RECORD_KEY_MAX) {
+        emit_int(request_emit(rq), 0);
+        return PLAN_REPLIED;
+    }
+    entry_key(unit, OP_PERSIST, ENTRY_MORE, rq->argv[1]);
+    return PLAN_READY;
+}
+
+/* ---- RENAME, COPY -------------------------------------------------------------------------
+ * A payload in a volume carries its key, so it is copied under the new one: read, staged, and put
+ * if the source still has the mod it was read with.
+ */
+static enum prepare prepare_copy(struct request *rq, bool must_be_new)
+{
+    struct rebuild_spec spec = {.key_arg = 1};
+    struct record r, destination;
+
+    if (rebuild_done(rq) || slice_eq(rq->argv[1], rq->argv[2]) ||
+        rq->argv[2].len > RECORD_KEY_MAX || rq->argv[2].len == 0)
+        return PREPARE_READY;
+    if (must_be_new && command_lookup(rq, rq->argv[2], &destination))
+        return PREPARE_READY; /* apply refuses, or a rebuild is asked for again */
+    if (!command_lookup(rq, rq->argv[1], &r) || r.kind == RECORD_INLINE)
+        return PREPARE_READY;
+    spec.length = r.length;
+    spec.put_at = r.length;
+    return rebuild_start(rq, &spec, &r);
+}
+
+static enum plan plan_copied(struct request *rq, struct entry_writer *unit, bool must_be_new,
+                             bool remove_source)
+{
+    struct op_put put = {0};
+
+    if (rq->parent == NULL)
+        rebuild_condition(rq, unit);
+    rebuild_meta(rq, &put);
+    request_put(rq, unit, rq->argv[2], STAGED_BUILT, (must_be_new ? PUT_NX : 0) | ENTRY_MORE, &put);
+    if (remove_source)
+        entry_key(unit, OP_DEL, ENTRY_MORE, rq->argv[1]);
+    return PLAN_READY;
+}
+
+static bool check_two_keys(struct request *rq)
+{
+    return command_check_key(rq, rq->argv[1]) && command_check_key(rq, rq->argv[2]);
+}
+
+static enum prepare rename_prepare(struct request *rq)
+{
+    return prepare_copy(rq, false);
+}
+
+static enum plan rename_plan(struct request *rq, struct entry_writer *unit)
+{
+    if (!check_two_keys(rq))
+        return PLAN_REPLIED;
+    if (rebuild_done(rq))
+        return plan_copied(rq, unit, false, true);
+    entry_bytes(unit, OP_RENAME, ENTRY_MORE, rq->argv[1], rq->argv[2]);
+    return PLAN_READY;
+}
+
+/* PUT_NX alone would still delete the source, so the free destination is a condition. */
+static enum prepare renamenx_prepare(struct request *rq)
+{
+    rq->if_absent_arg = 2;
+    return prepare_copy(rq, true);
+}
+
+static enum plan renamenx_plan(struct request *rq, struct entry_writer *unit)
+{
+    if (!check_two_keys(rq))
+        return PLAN_REPLIED;
+    if (rebuild_done(rq))
+        return plan_copied(rq, unit, false, true);
+    entry_bytes(unit, OP_RENAME, OPF_NX | ENTRY_MORE, rq->argv[1], rq->argv[2]);
+    return PLAN_READY;
+}
+
+static void moved_result(struct request *rq, const struct fsm_result *r, bool number)
+{
+    if (r->op != OP_RENAME && r->op != OP_COPY && !r->last)
+        return;
+    if (result_error(rq, r))
+        return;
+    if (number)
+        emit_int(request_emit(rq), r->status == FSM_OK);
+    else
+        emit_status(request_emit(rq), "OK");
+}
+
+static void rename_result(struct request *rq, const struct fsm_result *r)
+{
+    moved_result(rq, r, false);
+}
+
+static void renamenx_result(struct request *rq, const struct fsm_result *r)
+{
+    moved_result(rq, r, true);
+}
+
+/* COPY source destination [DB 0] [REPLACE] */
+static bool copy_options(struct request *rq, unsigned *flags)
+{
+    int64_t db;
+
+    *flags = 0;
+    for (int i = 3; i < rq->argc; i++) {
+        if (command_is(rq, i, "REPLACE")) {
+            *flags = OPF_REPLACE;
+        } else if (command_is(rq, i, "DB") && i + 1 < rq->argc) {
+            if (!number_parse_i64(rq->argv[++i], &db)) {
+                command_not_integer(rq);
+                return false;
+            }
+            if (db != 0) {
+                request_error(rq, "ERR DB index is out of range");
+                return false;
+            }
+        } else {
+            command_syntax_error(rq);
+            return false;
+        }
+    }
+    if (slice_eq(rq->argv[1], rq->argv[2])) {
+        request_error(rq, "ERR source and destination objects are the same");
+        return false;
+    }
+    return true;
+}
+
+static bool copy_replaces(const struct request *rq)
+{
+    for (int i = 3; i < rq->argc; i++)
+        if (command_is(rq, i, "REPLACE"))
+            return true;
+    return false;
+}
+
+static enum prepare copy_prepare(struct request *rq)
+{
+    return prepare_copy(rq, !copy_replaces(rq));
+}
+
+static enum plan copy_plan(struct request *rq, struct entry_writer *unit)
+{
+    unsigned flags;
+
+    if (!copy_options(rq, &flags) || !check_two_keys(rq))
+        return PLAN_REPLIED;
+    if (rebuild_done(rq))
+        return plan_copied(rq, unit, flags == 0, false);
+    entry_bytes(unit, OP_COPY, flags | ENTRY_MORE, rq->argv[1], rq->argv[2]);
+    return PLAN_READY;
+}
+
+#define ROW(n, ar, fl, cat, l, snc, syn, sum)                                                      \
+    .name = n, .arity = ar, .flags = fl, .categories = CAT_KEYSPACE | (cat), .first_key = 1,       \
+    .last_key = l, .key_step = 1, .group = "generic", .since = snc, .syntax = syn, .summary = sum
+#define EXPIRE_SYNTAX(value) "key " value " [NX | XX | GT | LT]"
+
+const struct command commands_key[] = {
+    {ROW("exists", -2, CMD_READONLY | CMD_FAST, 0, -1, "1.0.0", "key [key ...]",
+         "Determines whether one or more keys exist."),
+     .run = exists_run},
+    {ROW("touch", -2, CMD_READONLY | CMD_FAST, 0, -1, "3.2.1", "key [key ...]",
+         "Returns the number of existing keys out of those specified after updating the time they "
+         "were last accessed."),
+     .run = exists_run},
+    {ROW("type", 2, CMD_READONLY | CMD_FAST, 0, 1, "1.0.0", "key",
+         "Determines the type of value stored at a key."),
+     .run = type_run},
+    {ROW("del", -2, CMD_WRITE, 0, -1, "1.0.0", "key [key ...]", "Deletes one or more keys."),
+     .plan = cmd_del_plan, .result = result_sum},
+    {ROW("unlink", -2, CMD_WRITE | CMD_FAST, 0, -1, "4.0.0", "key [key ...]",
+         "Asynchronously deletes one or more keys."),
+     .plan = cmd_del_plan, .result = result_sum},
+    {ROW("ttl", 2, CMD_READONLY | CMD_FAST, 0, 1, "1.0.0", "key",
+         "Returns the expiration time in seconds of a key."),
+     .run = ttl_run},
+    {ROW("pttl", 2, CMD_READONLY | CMD_FAST, 0, 1, "2.6.0", "key",
+         "Returns the expiration time in milliseconds of a key."),
+     .run = pttl_run},
+    {ROW("expiretime", 2, CMD_READONLY | CMD_FAST, 0, 1, "7.0.0", "key",
+         "Returns the expiration time of a key as a Unix timestamp."),
+     .run = expiretime_run},
+    {ROW("pexpiretime", 2, CMD_READONLY | CMD_FAST, 0, 1, "7.0.0", "key",
+         "Returns the expiration time of a key as a Unix milliseconds timestamp."),
+     .run = pexpiretime_run},
+    {ROW("expire", -3, CMD_WRITE | CMD_FAST, 0, 1, "1.0.0", EXPIRE_SYNTAX("seconds"),
+         "Sets the expiration time of a key in seconds."),
+     .plan = expire_plan, .result = result_int},
+    {ROW("pexpire", -3, CMD_WRITE | CMD_FAST, 0, 1, "2.6.0", EXPIRE_SYNTAX("milliseconds"),
+         "Sets the expiration time of a key in milliseconds."),
+     .plan = pexpire_plan, .result = result_int},
+    {ROW("expireat", -3, CMD_WRITE | CMD_FAST, 0, 1, "1.2.0", EXPIRE_SYNTAX("unix-time-seconds"),
+         "Sets the expiration time of a key to a Unix timestamp."),
+     .plan = expireat_plan, .result = result_int},
+    {ROW("pexpireat", -3, CMD_WRITE | CMD_FAST, 0, 1, "2.6.0",
+         EXPIRE_SYNTAX("unix-time-milliseconds"),
+         "Sets the expiration time of a key to a Unix milliseconds timestamp."),
+     .plan = pexpireat_plan, .result = result_int},
+    {ROW("persist", 2, CMD_WRITE | CMD_FAST, 0, 1, "2.2.0", "key",
+         "Removes the expiration time of a key."),
+     .plan = persist_plan, .result = result_int},
+    {ROW("rename", 3, CMD_WRITE, 0, 2, "1.0.0", "key newkey",
+         "Renames a key and overwrites the destination."),
+     .prepare = rename_prepare, .plan = rename_plan, .result = rename_result},
+    {ROW("renamenx", 3, CMD_WRITE | CMD_FAST, 0, 2, "1.0.0", "key newkey",
+         "Renames a key only when the target key name doesn't exist."),
+     .prepare = renamenx_prepare, .plan = renamenx_plan, .result = renamenx_result},
+    {ROW("copy", -3, CMD_WRITE | CMD_DENYOOM, 0, 2, "6.2.0",
+         "source destination [DB destination-db] [REPLACE]",
+         "Copies the value of a key to a new key."),
+     .prepare = copy_prepare, .plan = copy_plan, .result = renamenx_result},
+    {.name = NULL},
+};
