@@ -15,9 +15,9 @@
  * stamp, which never goes back. value_max only chooses between two results without effect.
  *
  * mod. All keys an entry writes get its index, also when two of its units write one key: to someone
- * who read a key between them the second write would be invisible. Only the observer runs there, and
- * what it reads goes into replies (MULTI), never into conditions. WATCH, EVICT and rebuilds take
- * their mods between entries, and then: equal mod = no entry since has written the key. A key
+ * who read the key between them, the second write would be invisible. Only the observer runs there,
+ * and what it reads goes into replies (MULTI), never into conditions. WATCH, EVICT and rebuilds
+ * take their mods between entries, and then: equal mod = no entry since has written the key. A key
  * deleted and made again has another mod; one made and deleted again is absent as before, which a
  * WATCH finds by on_change.
  *

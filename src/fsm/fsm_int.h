@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* fsm_int: one entry being applied, for the files of src/fsm that share it.
  *
- * An op reads with apply_get, decides, and writes with apply_put or apply_del; it never sees whether
- * that is the store or a trial (fsm.c). A record that apply_get filled borrows from the store until
- * the next apply_ call; what must live longer is copied by apply_hold or apply_build, one copy each.
+ * An op reads with apply_get, decides, and writes with apply_put or apply_del; it never sees
+ * whether that is the store or a trial (fsm.c). A record that apply_get filled borrows from the
+ * store until the next apply_get, apply_put, apply_del; that may be an apply_put of the record
+ * itself. apply_hold copies what must live longer.
  */
 #ifndef FSM_FSM_INT_H
 #define FSM_FSM_INT_H

@@ -51,7 +51,6 @@ void op_expire(struct apply *a, const struct entry_op *op, struct fsm_result *r)
         apply_del(a, op->key);
         return;
     }
-    apply_hold(a, &old);
     old.expire_ms = expire_ms;
     r->mod = apply_put(a, op->key, &old);
 }
@@ -67,7 +66,6 @@ void op_persist(struct apply *a, const struct entry_op *op, struct fsm_result *r
         r->status = FSM_NIL;
         return;
     }
-    apply_hold(a, &old);
     old.expire_ms = 0;
     r->mod = apply_put(a, op->key, &old);
     r->value = 1;

@@ -64,7 +64,8 @@ void op_put(struct apply *a, const struct entry_op *op, struct fsm_result *r)
 
     decode(a, op, &put);
     if (exists) {
-        apply_hold(a, &old);
+        if (op->flags & (PUT_GET | PUT_KEEPMETA))
+            apply_hold(a, &old);
         r->mod = old.mod;
         r->has_old = op->flags & PUT_GET;
         if (r->has_old)
