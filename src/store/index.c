@@ -28,7 +28,7 @@
 
 #define FILE_MODE 0600
 #define BUF_MIN 4096u
-#define PROGRESS_EVERY 65536u
+#define PROGRESS_EVERY 16384u
 
 static const char *const dbi_names[DBI_COUNT] = {"state", "key", "expiry", "volume"};
 
@@ -549,9 +549,10 @@ static int verify_rest(struct verify *v)
 }
 
 int index_verify(struct index *ix, uint64_t *keys, uint64_t *bad,
-                 void (*progress)(void *ctx, uint64_t done), void *ctx)
+                 bool (*progress)(void *ctx, uint64_t done), void *ctx)
 {
     struct verify v = {.ix = ix};
+    bool stopped = false;
     MDB_cursor *cursor;
     MDB_val k, value;
     int rc = mdb_txn_begin(ix->env, NULL, MDB_RDONLY, &v.txn), err;
@@ -560,14 +561,14 @@ int index_verify(struct index *ix, uint64_t *keys, uint64_t *bad,
         return index_err(rc);
     rc = mdb_cursor_open(v.txn, ix->dbi[DBI_KEY], &cursor);
     if (rc == 0) {
-        while ((rc = mdb_cursor_get(cursor, &k, &value, MDB_NEXT)) == 0) {
+        while (!stopped && (rc = mdb_cursor_get(cursor, &k, &value, MDB_NEXT)) == 0) {
             verify_key(&v, index_slice(k), index_slice(value));
             if (progress != NULL && v.keys % PROGRESS_EVERY == 0)
-                progress(ctx, v.keys);
+                stopped = !progress(ctx, v.keys);
         }
         mdb_cursor_close(cursor);
     }
-    err = rc == MDB_NOTFOUND ? verify_rest(&v) : index_err(rc);
+    err = rc == MDB_NOTFOUND ? verify_rest(&v) : stopped ? ERR_CANCELED : index_err(rc);
     mdb_txn_abort(v.txn);
     *keys = v.keys;
     *bad = v.bad;

@@ -36,7 +36,9 @@
 #define INDEX_FILE_RESERVE ((uint64_t)64 << 20)
 #define INDEX_DETAIL_MAX 512
 #define INDEX_STATE_VERSION 1
-#define INDEX_CLEAN 1u /* state.flags: closed by a clean stop */
+/* state.flags */
+#define INDEX_CLEAN 1u   /* closed by a clean stop */
+#define INDEX_INEXACT 2u /* a damaged record of unknown size was replaced: bytes are too many */
 
 struct index_state {
     uint32_t flags, node, boot;
@@ -99,9 +101,10 @@ void index_write_abort(struct index *ix);
 uint64_t index_write_estimate(struct index *ix, uint64_t rows, uint64_t bytes);
 
 /* The whole tree, every check (start after an unclean stop, sldmkv-check). ERR_CORRUPT: the tree
- * is damaged or its number of keys is not what `state` says. progress may be NULL. */
+ * is damaged or its number of keys is not what `state` says. progress (may be NULL) is called now
+ * and then; when it returns false the walk ends with ERR_CANCELED. */
 int index_verify(struct index *ix, uint64_t *keys, uint64_t *bad,
-                 void (*progress)(void *ctx, uint64_t done), void *ctx);
+                 bool (*progress)(void *ctx, uint64_t done), void *ctx);
 /* A consistent copy of the environment into a new file, synced (BACKUP). */
 int index_copy(struct index *ix, const char *path);
 

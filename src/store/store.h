@@ -4,7 +4,8 @@
  * Purpose   what the state machine applies to and what reads look into. Puts together table,
  *           index, checkpoint, volumes, stage, sweep, evict
  * Threads   loop; workers run the jobs it submits
- * Lifetime  a record from store_get borrows memory that is valid until the next store_ call
+ * Lifetime  a record from store_get borrows memory that is valid until the next store_ call; that
+ *           call may itself be a store_put of the record, under this or another key
  * Order     store_put/del/flush are called while an entry is applied, then store_applied(); a
  *           checkpoint covers whole entries
  * Errors    apply cannot fail: it writes memory. What comes from disk: ERR_CORRUPT is a counted
@@ -114,6 +115,7 @@ int store_backup(struct store *s, const char *dir, void (*cb)(void *ctx, int err
 bool store_backup_progress(const struct store *s, uint64_t *done, uint64_t *total);
 
 void store_get_counts(const struct store *s, struct store_counts *out);
+void store_get_index_stats(const struct store *s, struct index_stats *out); /* last checkpoint's */
 bool store_step_workers(struct store *s); /* stepped only: runs one job of any worker */
 void store_check(struct store *s);        /* invariants; tests */
 

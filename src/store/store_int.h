@@ -7,9 +7,13 @@
 
 #include "store/store.h"
 
+#define STORE_DISK_RESERVE (((uint64_t)64 << 20) + 2 * ((uint64_t)16 << 20)) /* + 2 log segments */
+
 struct evict;
 struct checkpoint;
 struct sweep;
+struct scan;
+struct audit;
 struct backup;
 
 struct store {
@@ -25,13 +29,24 @@ struct store {
     struct checkpoint *checkpoint;
     struct sweep *sweep;
     struct evict *evict;
+    struct scan *scan;
+    struct audit *audit;   /* NULL when none runs */
     struct backup *backup; /* NULL when none runs */
     /* loop state */
     struct table *active, *frozen; /* frozen: NULL unless a checkpoint runs */
     uint64_t applied, term, stamp_ms;
-    bool recovered, leading;
+    bool recovered, leading, closing;
+    bool inexact; /* INDEX_INEXACT */
     struct store_counts counts;
     struct index_buf get_buf;
+    struct index_buf old_buf;       /* the record that a put or del replaces */
+    uint8_t *scratch;               /* encoding: the new record may borrow from the old one */
+    size_t scratch_size;
+    uint64_t active_rows;           /* index rows the active table changes, expiry rows too */
+    uint64_t changed_us;            /* first change since the last freeze; 0 = none */
+    struct index_stats index_stats; /* after the last checkpoint */
+    uint64_t disk_free, disk_asked_us;
+    uint32_t volumes_target;
 };
 
 /* Look-up below the facade: where the record was found. */
@@ -40,11 +55,20 @@ int store_lookup(struct store *s, struct slice key, struct slice *value);
 bool store_move(struct store *s, struct slice key, uint64_t mod, struct place from,
                 struct place to);
 
+/* Bytes of live slots this store may hold: max-store-bytes, and what its volumes leave when one is
+ * open, one is filled by MOVE and one is free. */
+uint64_t store_live_limit(const struct store *s);
+uint64_t store_now_us(const struct store *s); /* monotonic */
+void store_changed(struct store *s);          /* a checkpoint has something to write */
+bool store_table_full(const struct store *s); /* the active one has reached its limits */
+
 /* checkpoint.c */
-struct checkpoint *checkpoint_new(struct store *s);
+struct checkpoint *checkpoint_new(struct store *s, uint64_t durable_index);
 void checkpoint_free(struct checkpoint *c);
 bool checkpoint_start(struct store *s, bool clean); /* freezes; false = one runs */
 bool checkpoint_due(const struct store *s);
+uint64_t checkpoint_step(struct store *s); /* starts what is due; µs to the next look */
+bool checkpoint_is_failing(const struct store *s); /* waits for disk space */
 void checkpoint_wait(struct store *s, void (*cb)(void *ctx, int err), void *ctx);
 bool checkpoint_is_running(const struct store *s);
 uint64_t checkpoint_durable_index(const struct store *s);
@@ -53,7 +77,30 @@ uint64_t checkpoint_durable_index(const struct store *s);
 struct sweep *sweep_new(struct store *s);
 void sweep_free(struct sweep *w);
 uint64_t sweep_step(struct sweep *w, uint64_t stamp_ms, unsigned budget);
-bool sweep_due(struct sweep *w, uint64_t now_ms); /* the earliest deadline has passed */
+bool sweep_due(struct sweep *w, uint64_t now_ms); /* a deadline is behind now, not yet swept */
+void sweep_restart(struct sweep *w);              /* the index has a new snapshot */
+/* Expiry rows that no record agrees with, for the next checkpoint to drop. */
+struct stale_row {
+    uint64_t expire_ms;
+    uint16_t key_len;
+    uint8_t key[RECORD_KEY_MAX];
+};
+size_t sweep_take_stale(struct sweep *w, struct stale_row **rows); /* malloc */
+
+/* scan.c: sorted views of the tables, made when a scan needs them. */
+struct scan *scan_new(struct store *s);
+void scan_free(struct scan *c);
+void scan_table_frozen(struct scan *c); /* the active table's view goes with it */
+void scan_table_freed(struct scan *c);
+
+/* audit.c: the walk over the index after an unclean stop. */
+int audit_refuse_damaged(const char *dir, char *detail); /* the last walk crashed or failed */
+void audit_start(struct store *s);
+void audit_cancel(struct store *s); /* at close: ends soon */
+
+/* backup.c */
+void backup_step(struct store *s);   /* before a checkpoint may start: pins what it will need */
+void backup_cancel(struct store *s); /* at close: ends soon, with ERR_CANCELED */
 
 /* evict.c: keeps live bytes and volumes within their limits. */
 struct evict *evict_new(struct store *s);
