@@ -35,6 +35,7 @@ from sldmkvcachestore.client import KVCacheClient
 
 REPO = Path(__file__).resolve().parents[2]
 BLOCK_TOKENS = 16
+STORE_BYTES = "4gb"  # 100,000 tokens; a server left alone takes a share of the disk
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 30.0
 
@@ -246,7 +247,7 @@ def say(what: str, text: str) -> None:
 
 def demo(sizes: Sizes, folder: Path) -> bool:
     """Both processes around a crash of the server; whether the tokens are equal."""
-    server = Server(folder)
+    server = Server(folder, "--max-store-bytes", STORE_BYTES)
     server.start()
     try:
         say("first process", "prefill, store, answer ...")

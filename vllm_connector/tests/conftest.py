@@ -47,7 +47,7 @@ def started(scratch: Path, kind: str) -> Server:
     else:
         if not server_binary().exists():
             pytest.skip(f"{server_binary()} is not built (make)")
-        server = Server(folder, *socket_option)
+        server = Server(folder, *socket_option, "--max-store-bytes", "2gb")
     server.start()
     return server
 

@@ -7,6 +7,7 @@ import shutil
 import ssl
 import subprocess
 import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -258,9 +259,10 @@ def test_late_answer_is_a_timeout(misbehaving: Misbehaving, begin: bytes) -> Non
 
 def test_server_that_does_not_read_is_a_timeout(misbehaving: Misbehaving) -> None:
     held = threading.Event()
+    resumed: list[bool] = []
 
     def hold(command: list[bytes]) -> list[bytes]:
-        held.wait(20)
+        resumed.append(held.wait(20))
         return []
 
     misbehaving.answer = hold
@@ -268,7 +270,19 @@ def test_server_that_does_not_read_is_a_timeout(misbehaving: Misbehaving) -> Non
     value = [memoryview(bytes(64 << 20))]
     with pytest.raises(TimeoutError), borrow(pool) as wire:
         write_many(wire, [[encode(b"HOLD")], encode_value([b"SET", b"k"], value, [])])
+    assert not resumed
     held.set()
+    pool.disconnect()
+
+
+def test_a_connection_is_waited_for_and_no_longer_than_that(misbehaving: Misbehaving) -> None:
+    pool = open_pool(misbehaving.url, connections=1, timeout_s=0.05)
+    begin = time.monotonic()
+    with borrow(pool), pytest.raises(ConnectionError, match="No connection"):
+        call(pool, b"PING")
+    assert time.monotonic() - begin < 10  # redis-py's own limit is 20 s
+    misbehaving.answers = [b"+PONG\r\n"]
+    assert call(pool, b"PING") == b"PONG"
     pool.disconnect()
 
 

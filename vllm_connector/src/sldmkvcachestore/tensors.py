@@ -82,7 +82,7 @@ def _views(value: Any) -> Iterator[memoryview]:
         if value.device.type != "cpu":
             raise ValueError(f"a tensor on {value.device}: copy it to the CPU first")
         # The added dimension is contiguous whatever the strides are, as view() demands.
-        yield from _pieces(value.detach().unsqueeze(-1).view(torch.uint8).numpy())
+        yield from _pieces(value.unsqueeze(-1).view(torch.uint8).numpy())
     elif numpy is not None and isinstance(value, numpy.ndarray):
         yield from _pieces(value[..., None].view(numpy.uint8))
     else:

@@ -402,7 +402,6 @@ def write_many(
                 while not errors:
                     take()
             if errors:
-                wire.on_disconnect()
                 raise errors[0] from lost
             raise
     while len(results) < len(commands):
