@@ -274,16 +274,16 @@ TEST(bad_bulk_lengths)
 
 TEST(endless_number_lines)
 {
-    /* Redis counts the type byte: 65,535 further ones are too many. */
     static char line[PARSE_INLINE_MAX + 16];
 
     memset(line, '1', sizeof(line));
-    line[0] = '*';
-    check_in(&wide, slice_of(line, PARSE_INLINE_MAX - 1), false, "…");
-    check_in(&wide, slice_of(line, sizeof(line)), false,
+    line[0] = '*'; /* Redis counts the type byte */
+    check_in(&wide, slice_of(line, PARSE_INLINE_MAX), false, "…");
+    check_in(&wide, slice_of(line, PARSE_INLINE_MAX + 1), false,
              "-Protocol error: too big mbulk count string");
     memcpy(line, "*1\r\n$", 5);
-    check_in(&wide, slice_of(line, sizeof(line)), false,
+    check_in(&wide, slice_of(line, PARSE_INLINE_MAX + 4), false, "…");
+    check_in(&wide, slice_of(line, PARSE_INLINE_MAX + 5), false,
              "-Protocol error: too big bulk count string");
 }
 
@@ -442,6 +442,42 @@ TEST(several_direct_bulks_in_one_command)
     free(p);
 }
 
+/* A value that is stored, one that is too much for the budget, and one more. */
+TEST(one_of_several_direct_bulks_may_be_discarded)
+{
+    struct slice one = filled("$17000\r\n", 17000, "\r\n");
+    uint8_t *mem[2] = {malloc(17000), malloc(17000)};
+    struct parse p;
+    size_t used;
+
+    CHECK_EQ_INT(parse_init(&p, &wide), 0);
+    CHECK_EQ_INT(parse_feed(&p, (const uint8_t *)"*3\r\n", 4, &used), PARSE_MORE);
+    for (int i = 0; i < 3; i++) {
+        size_t head;
+
+        CHECK_EQ_INT(parse_feed(&p, one.ptr, one.len, &head), PARSE_DIRECT);
+        if (i == 1)
+            parse_discard(&p);
+        else
+            parse_direct(&p, mem[i / 2], mem[i / 2]);
+        CHECK_EQ_INT(parse_feed(&p, one.ptr + head, one.len - head, &used),
+                     i == 2 ? PARSE_COMMAND : PARSE_MORE);
+    }
+    CHECK(p.discarded);
+    CHECK_EQ_INT(p.argc, 3);
+    CHECK_EQ_U64(p.argv[1].len, 0);
+    CHECK_EQ_PTR(p.argv[1].owner, NULL);
+    for (int i = 0; i < 2; i++) {
+        CHECK_EQ_PTR(p.argv[i * 2].owner, mem[i]);
+        CHECK_EQ_MEM(p.argv[i * 2].ptr, one.ptr + 8, 17000);
+    }
+    owners = 2;
+    parse_next_command(&p, drop);
+    CHECK_EQ_INT(owners, 0);
+    parse_fini(&p, drop);
+    free((void *)(uintptr_t)one.ptr);
+}
+
 TEST(direct_waits_for_a_destination)
 {
     const uint8_t *in = (const uint8_t *)"*2\r\n$3\r\nSET\r\n$20000\r\nabc";
@@ -510,6 +546,15 @@ TEST(memory_follows_what_arrived)
     parse_fini(&p, drop);
 }
 
+/* The limit is of one command, not of a connection. */
+static const char *small_then_more(void)
+{
+    static char want[64];
+
+    snprintf(want, sizeof(want), "(3000:%016" PRIx64 " )…", filling_hash(3000));
+    return want;
+}
+
 TEST(small_arguments_have_a_limit)
 {
     struct parse_limits tight = {512u << 20, PARSE_ARGS_MAX, 4096};
@@ -519,6 +564,10 @@ TEST(small_arguments_have_a_limit)
 
     check_in(&tight, slice_str("*1\r\n$4097\r\n"), false, "-Protocol error: too big request");
     check_in(&tight, slice_str("*1\r\n$4000\r\n"), false, "…");
+    check_in(&tight, slice_str("*9\r\n$4\r\nMGET\r\n$2000\r\n"), false, "…");
+    check_filled(&tight, "*9\r\n$2000\r\n", 2000, "\r\n$2100\r\n", false,
+                 "-Protocol error: too big request");
+    check_filled(&tight, "*1\r\n$3000\r\n", 3000, "\r\n*1\r\n$3000\r\n", false, small_then_more());
     CHECK_EQ_INT(parse_init(&p, &tight), 0);
     s = parse_feed(&p, (const uint8_t *)"*100000\r\n", 9, &used);
     while (s == PARSE_MORE && args < 100000) { /* empty arguments: their table counts */
