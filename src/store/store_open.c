@@ -278,6 +278,8 @@ static void free_parts(struct store *s)
 
 static void stop_workers(struct store *s)
 {
+    if (s->volumes != NULL)
+        volumes_stop(s->volumes); /* a format that ends below must not start the next */
     worker_free(s->writer);
     worker_free(s->readers);
     worker_free(s->checkpointer);

@@ -151,6 +151,11 @@ static void format_done(struct job *job)
         v->config.on_space(v->config.ctx);
 }
 
+void volumes_stop(struct volumes *v)
+{
+    v->config.maint = NULL;
+}
+
 static bool wants_format(const struct volumes *v)
 {
     size_t files = 0;

@@ -67,6 +67,7 @@ struct volumes;
 /* rows: from the index; files without a row are FREE (formatted after the last checkpoint). */
 int volumes_open(const struct volumes_config *c, const struct volume_row *rows, size_t count,
                  struct volumes **out, char *detail);
+void volumes_stop(struct volumes *v); /* the maint worker ends: no more format ahead */
 void volumes_close(struct volumes *v);
 
 static inline uint64_t volume_slot(uint64_t length)
