@@ -27,7 +27,8 @@ bool logger_enabled(enum logger_level level);
 __attribute__((format(printf, 2, 3))) void logger_write(enum logger_level level, const char *format,
                                                         ...);
 
-/* True at most once per interval for one call site: `static uint64_t last; if (logger_allow(…))`. */
+/* True at most once per interval for one call site:
+ * `static uint64_t last; if (logger_allow(&last, 1000))`. */
 bool logger_allow(uint64_t *last_ms, uint64_t interval_ms);
 
 #define LOG_DEBUG(...)                                                                             \

@@ -2,8 +2,8 @@
 /* parse: RESP requests, from bytes to arguments.
  *
  * Purpose   an incremental parser of multi-bulk and inline commands as Redis 7 reads them. It does
- *           no I/O: the connection feeds it bytes, and for a bulk over PARSE_DIRECT_MIN gives it the
- *           place where the bytes shall go, so that a value is received once, into its final
+ *           no I/O: the connection feeds it bytes, and for a bulk over PARSE_DIRECT_MIN gives it
+ *           the place where the bytes shall go, so that a value is received once, into its final
  *           buffer
  * Threads   one owner
  * Owner     small arguments are copied into the parser's arena; a direct bulk's memory and owner
@@ -12,8 +12,8 @@
  * Limits    struct parse_limits, changed when a client authenticates; nothing is allocated from an
  *           announced count or length, only for bytes that arrived
  * Errors    PARSE_ERROR: p->error is Redis's text without "ERR " ("Protocol error: invalid bulk
- *           length"); the connection answers -ERR and closes; parse_feed goes on to say PARSE_ERROR.
- *           A missing CRLF after a bulk or a length is an error (stricter than Redis 7.0; as Valkey
+ *           length"); the connection answers -ERR and closes; parse_feed only repeats it then. A
+ *           missing CRLF after a bulk or a length is an error (stricter than Redis 7.0; as Valkey
  *           9.0.6), and a wrong byte for $ is told at once, not when its line ends
  * Source    Redis 7.0 networking.c behaviour, by test; CVE-2021-32675, -2026-27623
  */
