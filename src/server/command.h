@@ -76,6 +76,9 @@ struct command {
 /* Groups of rows, each in the file that implements them; name NULL ends. */
 extern const struct command commands_string[], commands_string_write[], commands_key[],
     commands_kv[], commands_conn[], commands_tx[], commands_server[], commands_scan[];
+/* Subcommands that fill a file of their own. */
+extern const struct command subs_client[], subs_command[], subs_config[], subs_memory[],
+    subs_object[];
 
 void command_init(void); /* builds the look-up; asserts the table is sane */
 const struct command *command_find(struct slice name);
@@ -89,6 +92,8 @@ const struct command *command_at(size_t i);
 bool command_try_start(struct conn *c);
 /* A top-level request is done: statistics, SLOWLOG. */
 void command_finished(struct request *rq);
+
+#define ERROR_ARG_MAX ((size_t)128) /* bytes of an argument shown in an error */
 
 /* Common error replies in Redis's words. */
 void command_wrong_arity(struct request *rq);

@@ -512,7 +512,7 @@ bool request_put(struct request *rq, struct entry_writer *unit, struct slice key
 
     if (data.len > inline_max && st == NULL && u == NULL)
         u = upload_copy(rq, data);
-    if (data.len <= inline_max || u == NULL) {
+    if (data.len <= inline_max || (u == NULL && st == NULL)) {
         put->data = data;
         entry_put(unit, false, flags, key, put);
         return true;
