@@ -73,6 +73,8 @@ struct check {
     bool ended; /* a torn batch was met: no entry may follow */
     struct mend mends[MENDS_MAX];
     unsigned nmends;
+    uint8_t *buffer; /* of the file being looked at */
+    size_t room;
     struct log_check_report r;
 };
 
@@ -127,11 +129,21 @@ static int read_all(struct check *c, const char *name, int fd, uint8_t *out, siz
     return 0;
 }
 
-/* out->ptr is malloc'ed, also for an empty file. */
+/* One buffer for all files, so that a segment does not fault its pages in anew. */
+static uint8_t *room_for(struct check *c, size_t len)
+{
+    if (len > c->room || c->buffer == NULL) {
+        free(c->buffer);
+        c->buffer = malloc(len > BLOCK ? len : BLOCK);
+        c->room = c->buffer == NULL ? 0 : (len > BLOCK ? len : BLOCK);
+    }
+    return c->buffer;
+}
+
+/* out is valid until the next read_file. */
 static int read_file(struct check *c, const char *name, struct slice *out)
 {
     int fd = openat(c->dirfd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW), rc = 0;
-    uint8_t *bytes = NULL;
     struct stat st;
 
     if (fd < 0)
@@ -142,22 +154,14 @@ static int read_file(struct check *c, const char *name, struct slice *out)
         rc = damage(c, name, 0, "not a regular file");
     else if ((uint64_t)st.st_size > LOG_CHECK_FILE_MAX)
         rc = damage(c, name, LOG_CHECK_FILE_MAX, "the file is too large");
-    if (rc == 0) {
-        bytes = malloc(st.st_size > 0 ? (size_t)st.st_size : 1);
-        rc = bytes == NULL ? ERR_NOMEM : read_all(c, name, fd, bytes, (size_t)st.st_size);
-    }
+    else if (room_for(c, (size_t)st.st_size) == NULL)
+        rc = ERR_NOMEM;
+    else
+        rc = read_all(c, name, fd, c->buffer, (size_t)st.st_size);
     close(fd);
-    if (rc != 0) {
-        free(bytes);
-        return rc;
-    }
-    *out = slice_of(bytes, (size_t)st.st_size);
-    return 0;
-}
-
-static void release(struct slice file)
-{
-    free((void *)(uintptr_t)file.ptr);
+    if (rc == 0)
+        *out = slice_of(c->buffer, (size_t)st.st_size);
+    return rc;
 }
 
 static void copy_name(char out[NAME_BYTES], const char *name)
@@ -301,11 +305,10 @@ static int read_metadata(struct check *c, unsigned which)
         else if (m->version == 0 || m->version % 2 != (which == 0 ? 1 : 0))
             rc = damage(c, name, 8, "version %llu", (unsigned long long)m->version);
     }
-    release(file);
     return rc;
 }
 
-/* They are written in turn, so two files are one version apart and the newer has the larger term. */
+/* They are written in turn: two files are one version apart, and the term never gets smaller. */
 static int check_metadata(struct check *c)
 {
     const struct metadata *a = &c->metadata[0], *b = &c->metadata[1], *newest, *other;
@@ -382,16 +385,12 @@ static int check_snapshot(struct check *c)
     if (rc != 0)
         return rc;
     rc = check_meta(c, name, file);
-    release(file);
+    if (rc == 0)
+        rc = read_file(c, c->snapshot.name, &file);
     if (rc != 0)
         return rc;
-    rc = read_file(c, c->snapshot.name, &file);
-    if (rc != 0)
-        return rc;
-    rc = check_data(c, file);
-    release(file);
     c->r.snapshot_index = c->snapshot.index;
-    return rc;
+    return check_data(c, file);
 }
 
 /* ---- segments --------------------------------------------------------------------------- */
@@ -566,7 +565,6 @@ static int check_segments(struct check *c)
         if (rc != 0)
             return rc;
         rc = s->open ? check_open(c, s, file) : check_closed(c, s, file);
-        release(file);
         c->r.segments++;
     }
     c->r.last_index = c->next_index - 1;
@@ -612,8 +610,8 @@ static int check_length(struct check *c)
     if (last >= c->o->must_have)
         return 0;
     snprintf(c->detail, LOG_DETAIL_MAX,
-             "%s: %s at index %llu, the store has applied %llu: acknowledged writes are missing; "
-             REPAIR,
+             "%s: %s at index %llu, the store has applied %llu: acknowledged writes are "
+             "missing; " REPAIR,
              c->o->dir, c->r.fresh ? "the log is gone and would begin" : "the log ends",
              (unsigned long long)last, (unsigned long long)c->o->must_have);
     return ERR_CORRUPT;
@@ -689,6 +687,7 @@ int log_check(const struct log_check_options *o, struct log_check_report *out, c
     if (rc == 0)
         *out = c->r;
     free(c->segments);
+    free(c->buffer);
     free(c);
     return rc;
 }

@@ -255,7 +255,8 @@ void log_post_need_snapshot(struct log *log)
 
 void log_post_started(struct log *log, int err, const char *detail)
 {
-    post(log, (struct news){.type = NOTE_STARTED, .err = err}, slice_of(detail, strlen(detail) + 1));
+    post(log, (struct news){.type = NOTE_STARTED, .err = err},
+         slice_of(detail, strlen(detail) + 1));
 }
 
 void log_post_stopped(struct log *log, uint64_t term)

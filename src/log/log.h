@@ -16,7 +16,8 @@
  *           on_failed: ERR_NOTLEADER and ERR_NOSPC = certainly not applied; ERR_UNKNOWN = may
  *           still come
  * Source    facts of libraft 0.22.1: entry length % 8, one buffer per raft_apply, the log since
- *           the last snapshot lives in RAM, so snapshots go by bytes
+ *           the last snapshot lives in RAM, so snapshots go by bytes. On disk each entry ends in
+ *           16 bytes of the log's own, its index and term: see check.h
  */
 #ifndef LOG_LOG_H
 #define LOG_LOG_H
@@ -62,11 +63,11 @@ struct log_callbacks {
 
 struct log_config {
     enum log_kind kind;
-    const char *dir;       /* LOG_RAFT: its own directory, made if absent */
-    uint32_t node_id;      /* ≥ 1 */
-    uint64_t base;         /* added to every index: a restored or converted store goes on
+    const char *dir;    /* LOG_RAFT: its own directory, made if absent */
+    uint32_t node_id;   /* ≥ 1 */
+    uint64_t base;      /* added to every index: a restored or converted store goes on
                               counting where its index stands, in a new log */
-    uint64_t must_have;    /* applied index of the store: a shorter log is refused */
+    uint64_t must_have; /* applied index of the store: a shorter log is refused */
     struct inbox *inbox;
     struct log_callbacks cb;
     /* Limits of LOG_RAFT and LOG_MEM, 0 = the constant: tests reach them sooner. */

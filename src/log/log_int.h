@@ -22,14 +22,7 @@
  * STOPPING   log_stop               no new proposal                    STOPPED
  * STOPPED    the last message       no callback, no thread waits       —
  */
-enum log_phase {
-    LOG_OPENED,
-    LOG_STARTING,
-    LOG_RUNNING,
-    LOG_FAILED,
-    LOG_STOPPING,
-    LOG_STOPPED
-};
+enum log_phase { LOG_OPENED, LOG_STARTING, LOG_RUNNING, LOG_FAILED, LOG_STOPPING, LOG_STOPPED };
 
 struct log_ops {
     int (*start)(struct log *log);
@@ -52,8 +45,8 @@ struct log {
     uint64_t snapshot_bytes, snapshot_groups;
     /* owned by the loop */
     enum log_phase phase;
-    uint64_t last_taken;  /* index of the last on_committed */
-    uint64_t unanswered;  /* own proposals and markers without an outcome yet */
+    uint64_t last_taken; /* index of the last on_committed */
+    uint64_t unanswered; /* own proposals and markers without an outcome yet */
 };
 
 int log_raft_open(const struct log_config *config, struct log **out, char *detail);

@@ -20,11 +20,11 @@ struct pending {
     uint64_t token;
     bool marker;
     size_t len;
-    uint8_t bytes[];
+    uint8_t *bytes; /* behind the struct, in the same allocation */
 };
 
 struct mem {
-    struct log log; /* first; everything here is owned by the loop */
+    struct log log;      /* first; everything here is owned by the loop */
     struct pending list; /* ring: next = oldest, prev = newest */
     size_t count;
     uint64_t index;
@@ -59,6 +59,7 @@ static int append(struct mem *m, struct slice entry, uint64_t token, bool marker
     p->token = token;
     p->marker = marker;
     p->len = entry.len;
+    p->bytes = (uint8_t *)(p + 1);
     memcpy(p->bytes, entry.ptr, entry.len);
     p->next = &m->list;
     p->prev = m->list.prev;

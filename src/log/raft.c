@@ -28,7 +28,6 @@
  */
 #include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -38,7 +37,6 @@
 #include "base/codec.h"
 #include "base/err.h"
 #include "base/fail.h"
-#include "base/io.h"
 #include "base/logger.h"
 #include "log/raft_int.h"
 
@@ -342,6 +340,12 @@ static void on_turn(uv_check_t *handle)
     raft_publish(l);
 }
 
+/* libraft keeps its last message only for some calls. */
+const char *raft_said(const struct raft_log *l)
+{
+    return l->io.errmsg[0] != '\0' ? l->io.errmsg : "libraft gave no reason";
+}
+
 static void on_second(uv_timer_t *handle)
 {
     struct raft_log *l = handle->data;
@@ -361,7 +365,7 @@ static void on_second(uv_timer_t *handle)
     if (logger_allow(&last_warned, STALL_REPEAT_MS))
         LOG_WARNING("log: a write is not getting done, writes wait: is the disk full or failing? "
                     "ms=%llu dir=%s why=\"%s\"",
-                    (unsigned long long)(now - l->inflight->submitted_ms), l->dir, l->io.errmsg);
+                    (unsigned long long)(now - l->inflight->submitted_ms), l->dir, raft_said(l));
 }
 
 /* ---- raft thread: stop ------------------------------------------------------------------ */
@@ -590,114 +594,10 @@ static void raft_back_free(struct log *log)
     free(l);
 }
 
-/* ---- open ------------------------------------------------------------------------------- */
-
-static int probe_failed(const char *dir, const char *call, char *detail)
-{
-    int err = errno;
-
-    snprintf(detail, LOG_DETAIL_MAX,
-             "%s: %s: %s: libraft writes its snapshots through O_TMPFILE and linkat and would fail "
-             "silently here; put data-dir on a file system that has them (ext4, xfs, btrfs, tmpfs)",
-             dir, call, strerror(err));
-    return err == ENOTSUP || err == EISDIR || err == EINVAL ? ERR_UNSUPPORTED : err_from_errno(err);
-}
-
-/* The name begins with tmp-, which libraft removes at its start if we die in between. */
-static int probe_tmpfile(const char *dir, char *detail)
-{
-    char link_path[64], name[PATH_MAX];
-    int fd = open(dir, O_TMPFILE | O_WRONLY | O_CLOEXEC, 0600), rc = 0;
-
-    if (fd < 0)
-        return probe_failed(dir, "O_TMPFILE", detail);
-    snprintf(link_path, sizeof(link_path), "/proc/self/fd/%d", fd);
-    snprintf(name, sizeof(name), "%s/tmp-probe", dir);
-    unlink(name);
-    if (posix_fallocate(fd, 0, 64) != 0 ||
-        linkat(AT_FDCWD, link_path, AT_FDCWD, name, AT_SYMLINK_FOLLOW) != 0)
-        rc = probe_failed(dir, "linkat of an O_TMPFILE", detail);
-    else
-        unlink(name);
-    close(fd);
-    return rc;
-}
-
-/* A new name is durable when the folder above it is. */
-static int make_dir(const char *dir, char *detail)
-{
-    char parent[PATH_MAX];
-    char *slash;
-    int rc;
-
-    if (mkdir(dir, 0700) != 0) {
-        if (errno == EEXIST)
-            return 0;
-        rc = err_from_errno(errno);
-        snprintf(detail, LOG_DETAIL_MAX, "%s: cannot be made: %s", dir, strerror(errno));
-        return rc;
-    }
-    snprintf(parent, sizeof(parent), "%s", dir);
-    slash = strrchr(parent, '/');
-    if (slash == NULL)
-        return io_sync_dir(".");
-    slash[slash == parent] = '\0';
-    return io_sync_dir(parent);
-}
-
-static const struct log_ops raft_ops = {.start = raft_back_start,
-                                        .propose = raft_back_propose,
-                                        .snapshot = raft_back_snapshot,
-                                        .stats = raft_back_stats,
-                                        .stop = raft_back_stop,
-                                        .free = raft_back_free,
-                                        .taken = raft_back_taken};
-
-static struct raft_log *raft_log_new(const struct log_config *config)
-{
-    struct raft_log *l = calloc(1, sizeof(*l));
-
-    if (l == NULL)
-        return NULL;
-    log_init(&l->log, &raft_ops, config);
-    l->dir = strdup(config->dir);
-    if (l->dir == NULL) {
-        free(l);
-        return NULL;
-    }
-    snprintf(l->address, sizeof(l->address), "node-%u", (unsigned)config->node_id);
-    l->node_id = config->node_id;
-    l->must_have = config->must_have;
-    l->segment_bytes = config->segment_bytes != 0 ? config->segment_bytes : LOG_SEGMENT_BYTES;
-    l->todo_tail = &l->todo;
-    l->queue_tail = &l->queue;
-    pthread_mutex_init(&l->lock, NULL);
-    pthread_cond_init(&l->room, NULL);
-    return l;
-}
-
-int log_raft_open(const struct log_config *config, struct log **out, char *detail)
-{
-    struct log_check_options check = {.dir = config->dir,
-                                      .base = config->base,
-                                      .must_have = config->must_have,
-                                      .mend = true};
-    struct raft_log *l;
-    int rc;
-
-    rc = make_dir(config->dir, detail);
-    if (rc == 0)
-        rc = probe_tmpfile(config->dir, detail);
-    if (rc != 0)
-        return rc;
-    l = raft_log_new(config);
-    if (l == NULL)
-        return ERR_NOMEM;
-    rc = log_check(&check, &l->report, detail);
-    if (rc != 0) {
-        raft_back_free(&l->log);
-        return rc;
-    }
-    *out = &l->log;
-    return 0;
-}
+const struct log_ops log_raft_ops = {.start = raft_back_start,
+                                     .propose = raft_back_propose,
+                                     .snapshot = raft_back_snapshot,
+                                     .stats = raft_back_stats,
+                                     .stop = raft_back_stop,
+                                     .free = raft_back_free,
+                                     .taken = raft_back_taken};

@@ -205,7 +205,7 @@ static int fsm_finalize(struct raft_fsm *fsm, struct raft_buffer *bufs[], unsign
         if (l->closing)
             finish(l);
         else
-            fail(l, l->io.errmsg);
+            fail(l, raft_said(l));
         return 0;
     }
     l->snapshots++;
@@ -214,8 +214,7 @@ static int fsm_finalize(struct raft_fsm *fsm, struct raft_buffer *bufs[], unsign
     l->groups_since -= l->snap.groups;
     l->disk_ms = 0; /* count again: segments went */
     LOG_VERBOSE("log: snapshot taken index=%llu applied=%llu ms=%llu",
-                l->snap.index + (raft_index)l->log.base,
-                (unsigned long long)l->snap.d.applied,
+                l->snap.index + (raft_index)l->log.base, (unsigned long long)l->snap.d.applied,
                 (unsigned long long)(uv_now(&l->loop) - l->snap.since_ms));
     finish(l);
     return 0;
@@ -235,7 +234,7 @@ void raft_fsm_watch(struct raft_log *l)
         l->snapshot_failures++;
         LOG_WARNING("log: a snapshot is not getting written, the log grows: is the disk full? "
                     "index=%llu dir=%s why=\"%s\"",
-                    s->index + (raft_index)l->log.base, l->dir, l->io.errmsg);
+                    s->index + (raft_index)l->log.base, l->dir, raft_said(l));
     }
 }
 
@@ -246,8 +245,7 @@ void raft_fsm_ask(struct raft_log *l)
     if (!l->started || l->closing || s->asked || s->state != SNAP_IDLE ||
         uv_now(&l->loop) < s->retry_ms)
         return;
-    s->asked =
-        l->bytes_since >= l->log.snapshot_bytes || l->groups_since >= l->log.snapshot_groups;
+    s->asked = l->bytes_since >= l->log.snapshot_bytes || l->groups_since >= l->log.snapshot_groups;
     if (s->asked)
         log_post_need_snapshot(&l->log);
 }
@@ -256,7 +254,8 @@ void raft_fsm_ask(struct raft_log *l)
 
 static void answer_restore(struct msg *m) /* on the loop */
 {
-    struct raft_log *l = (struct raft_log *)(void *)((char *)m - offsetof(struct raft_log, restore));
+    struct raft_log *l =
+        (struct raft_log *)(void *)((char *)m - offsetof(struct raft_log, restore));
     const struct log_callbacks *cb = &l->log.cb;
     bool accepted = l->log.phase == LOG_STARTING;
 

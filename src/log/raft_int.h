@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* raft_int: what raft.c, raft_fsm.c and the transport share.
+/* raft_int: what raft.c, raft_open.c, raft_fsm.c and the transport share.
  *
  * Purpose   the object of the raft back end. Only files that include this one see raft.h and uv.h
  * Threads   fields are grouped by owner; libraft has no lock: every raft_* and uv_* call is made
@@ -43,10 +43,10 @@ struct raft_snap {
     enum snap_state state;
     raft_index index; /* of the marker */
     struct log_descriptor d;
-    uint64_t since_ms; /* ARMED or TAKEN since */
-    uint64_t retry_ms; /* after a failure: ask the loop not before */
-    bool asked;        /* on_need_snapshot was sent and not answered */
-    bool alarmed;      /* this one was counted as a failure already */
+    uint64_t since_ms;      /* ARMED or TAKEN since */
+    uint64_t retry_ms;      /* after a failure: ask the loop not before */
+    bool asked;             /* on_need_snapshot was sent and not answered */
+    bool alarmed;           /* this one was counted as a failure already */
     uint64_t bytes, groups; /* what the counters stood at when the marker was applied */
 };
 
@@ -103,7 +103,10 @@ static inline struct raft_log *raft_log_of(struct log *log)
 
 void log_transport_none(struct raft_uv_transport *t);
 
-void raft_publish(struct raft_log *l); /* raft thread: what log_stats answers */
+extern const struct log_ops log_raft_ops; /* raft.c, for raft_open.c */
+
+void raft_publish(struct raft_log *l);           /* raft thread: what log_stats answers */
+const char *raft_said(const struct raft_log *l); /* raft thread: libraft's last message */
 
 /* raft_fsm.c; all on the raft thread. */
 void raft_fsm_init(struct raft_log *l);

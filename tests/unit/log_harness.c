@@ -193,8 +193,7 @@ int harness_propose(struct harness *h, uint64_t number, size_t len)
     return rc;
 }
 
-bool harness_propose_all(struct harness *h, uint64_t first, size_t count, size_t len,
-                         size_t window)
+bool harness_propose_all(struct harness *h, uint64_t first, size_t count, size_t len, size_t window)
 {
     size_t had = h->count;
 

@@ -412,11 +412,12 @@ TEST(open_segment_cut_anywhere)
         CHECK_EQ_INT(check(dir, im->last, false, &r), left == im->last ? 0 : ERR_CORRUPT);
         CHECK_EQ_INT(check(dir, left, true, &r), 0);
         CHECK_EQ_U64(r.last_index, left);
-        if (len % 1024 == 0 || (len < 26 && len % 3 < 2) || (len > im->last_batch && len < im->last_batch + 40))
+        if (len % 1024 == 0 || (len < 26 && len % 3 < 2) ||
+            (len > im->last_batch && len < im->last_batch + 40))
             start_and_compare(im, dir, left);
         len += len < 40 || (len >= im->last_batch - 2 && len < im->last_batch + 40) ? 1
                : len % 512 == 0                                                     ? 256
-                                                                                    : 512 - len % 512;
+                                : 512 - len % 512;
     }
     unpack(im, dir); /* exactly behind the last batch: as finalizing leaves it */
     set_length(dir, im->open, im->open->end);
@@ -672,10 +673,17 @@ TEST(newer_formats_are_refused_as_such)
 /* Names that are nearly right must not be taken for segments. */
 TEST(foreign_names_are_left_alone)
 {
-    static const char *const names[] = {"open-",          "open-1x",       "open--1",
-                                        "1-",             "-1",            "0000000000000001-",
-                                        "99999999999999999999999-1",       "corrupt-1-open-1",
-                                        "snapshot-1-2",   "snapshot-1-2-", "snapshot-1-2-3x"};
+    static const char *const names[] = {"open-",
+                                        "open-1x",
+                                        "open--1",
+                                        "1-",
+                                        "-1",
+                                        "0000000000000001-",
+                                        "99999999999999999999999-1",
+                                        "corrupt-1-open-1",
+                                        "snapshot-1-2",
+                                        "snapshot-1-2-",
+                                        "snapshot-1-2-3x"};
     struct image *im = make(false);
     struct log_check_report r;
     const char *dir = tmpdir();

@@ -484,9 +484,124 @@ TEST(kill_9_keeps_what_was_acknowledged)
     }
 }
 
+#ifdef SLDMKV_FAIL
+/* Entry n stands at index n; every 40 of them a snapshot. Says each acknowledged index. */
+static void snapshot_child(const char *dir, int fd)
+{
+    struct harness h;
+    uint64_t last, snapshots = 0;
+
+    harness_init(&h, LOG_RAFT, dir);
+    if (harness_start(&h) != 0)
+        _exit(1);
+    last = h.count > 0 ? h.entries[h.count - 1].index : 1;
+    for (int i = 1;; i++, last++) {
+        if (i % 40 == 0 && harness_snapshot(&h) == 0) {
+            if (!harness_until(&h, h.count + 1) || !harness_until_snapshots(&h, ++snapshots))
+                _exit(2);
+        } else if (!harness_propose_all(&h, last + 1, 1, 512, 1)) {
+            _exit(3);
+        }
+        if (write(fd, &last, sizeof(last)) != sizeof(last))
+            _exit(4);
+    }
+}
+
+static uint64_t run_until_killed(const char *dir, const char *point)
+{
+    uint64_t last = 0, got;
+    char fd_text[24];
+    int p[2], status;
+    pid_t pid;
+
+    CHECK_EQ_INT(pipe(p), 0);
+    snprintf(fd_text, sizeof(fd_text), "%d", p[1]);
+    pid = fork();
+    if (pid == 0) {
+        setenv("SLDMKV_FAILPOINTS", point, 1);
+        execl("/proc/self/exe", "test_log_raft", "--snapshot-child", dir, fd_text, (char *)NULL);
+        _exit(4);
+    }
+    close(p[1]);
+    while (read(p[0], &got, sizeof(got)) == sizeof(got))
+        last = got;
+    close(p[0]);
+    waitpid(pid, &status, 0);
+    CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+    return last + 1; /* the index that was acknowledged */
+}
+
+TEST(killed_at_named_points)
+{
+    static const char *const points[] = {"group.proposed=abort@70", "log.appended=abort@70",
+                                         "snap.taken=abort@1", "snap.taken=abort@3"};
+    const char *dir = tmpdir();
+
+    for (int i = 0; i < 4; i++) {
+        uint64_t acked = run_until_killed(dir, points[i]), last;
+        struct harness h;
+
+        harness_init(&h, LOG_RAFT, dir);
+        h.config.must_have = acked;
+        CHECK_EQ_INT(harness_start(&h), 0);
+        last = h.count > 0 ? h.entries[h.count - 1].index : h.descriptor.applied + 1;
+        CHECK_GE_INT(last, acked);
+        for (size_t j = 0; j < h.count; j++)
+            CHECK(harness_is(&h, j, h.entries[j].index, 512) || h.entries[j].len == 64);
+        if (h.restored > 0 && h.count > 0)
+            CHECK_EQ_U64(h.entries[0].index, h.descriptor.applied + 2);
+        if (h.count == 0) /* a snapshot at the very end: something to count from */
+            CHECK(harness_propose_all(&h, last + 1, 1, 512, 1));
+        harness_fini(&h);
+    }
+}
+
+/* Refused before libraft saw it: certainly not applied, and the next one goes on. */
+static int refused_child(const char *dir)
+{
+    struct harness h;
+
+    harness_init(&h, LOG_RAFT, dir);
+    if (harness_start(&h) != 0)
+        return 10;
+    for (uint64_t i = 0; i < 3; i++)
+        harness_propose(&h, i, 64);
+    if (!harness_until(&h, 2) || h.failed != 1)
+        return 11;
+    if (h.failed_token != 1 || h.failed_err != ERR_NOSPC)
+        return 12;
+    if (!harness_is(&h, 0, 0, 64) || !harness_is(&h, 1, 2, 64))
+        return 13;
+    harness_fini(&h);
+    return 0;
+}
+
+TEST(a_refused_proposal_fails_alone)
+{
+    const char *dir = tmpdir();
+    int status;
+    pid_t pid = fork();
+
+    if (pid == 0) {
+        setenv("SLDMKV_FAILPOINTS", "group.proposed=errno:28@2", 1);
+        execl("/proc/self/exe", "test_log_raft", "--refused-child", dir, (char *)NULL);
+        _exit(4);
+    }
+    waitpid(pid, &status, 0);
+    CHECK(WIFEXITED(status));
+    CHECK_EQ_INT(WEXITSTATUS(status), 0);
+}
+#endif
+
 int main(int argc, char **argv)
 {
     if (argc == 5 && strcmp(argv[1], "--child") == 0)
         child(argv[2], atoi(argv[3]), strtoull(argv[4], NULL, 10));
+#ifdef SLDMKV_FAIL
+    if (argc == 4 && strcmp(argv[1], "--snapshot-child") == 0)
+        snapshot_child(argv[2], atoi(argv[3]));
+    if (argc == 3 && strcmp(argv[1], "--refused-child") == 0)
+        return refused_child(argv[2]);
+#endif
     return test_main(argc, argv);
 }
