@@ -108,13 +108,15 @@ static void describe(struct text *t, struct conn *c)
     if (n == 0)
         flags[n++] = 'N';
     flags[n] = '\0';
-    text_add(t, "id=%" PRIu64 " addr=%s laddr=%s fd=%d name=%s age=%" PRIu64 " idle=%" PRIu64
-                " flags=%s db=0 sub=0 psub=0 ssub=0 multi=%d",
+    text_add(t,
+             "id=%" PRIu64 " addr=%s laddr=%s fd=%d name=%s age=%" PRIu64 " idle=%" PRIu64
+             " flags=%s db=0 sub=0 psub=0 ssub=0 multi=%d",
              c->id, c->peer, c->local_addr, c->fd, c->name, (now_ms - c->created_ms) / 1000,
              (now_ms - c->last_ms) / 1000, flags,
              c->multi != NULL ? (int)c->multi->child_count : -1);
-    text_add(t, " qbuf=%zu qbuf-free=0 argv-mem=%zu multi-mem=0 rbs=0 rbp=0 obl=%zu oll=0 omem=%zu"
-                " tot-mem=%zu events=%s%s cmd=%s user=default redir=-1 resp=%d",
+    text_add(t,
+             " qbuf=%zu qbuf-free=0 argv-mem=%zu multi-mem=0 rbs=0 rbp=0 obl=%zu oll=0 omem=%zu"
+             " tot-mem=%zu events=%s%s cmd=%s user=default redir=-1 resp=%d",
              c->in_len, parse_memory(&c->parse), out, out, conn_memory(c), c->reading ? "r" : "",
              c->writing ? "w" : "", c->last_cmd, c->proto);
     if (c->lib_name[0] != '\0')
@@ -214,7 +216,7 @@ static void id_run(struct request *rq)
 /* ---- KILL -------------------------------------------------------------------------------- */
 
 struct kill {
-    int64_t id; /* 0 = any */
+    int64_t id;               /* 0 = any */
     struct slice addr, laddr; /* ptr NULL = any */
     bool normal, skip_me;
 };
@@ -507,9 +509,11 @@ static void help_run(struct request *rq)
 
 #define PLAIN (CMD_NOSCRIPT | CMD_LOADING | CMD_STALE)
 #define ROW(name_, arity_, flags_, run_, since_, syntax_, summary_)                                \
-    {.name = "client|" name_, .arity = (arity_), .flags = (flags_),                                \
-     .categories = CAT_CONNECTION, .run = (run_), .group = "connection", .since = (since_),        \
-     .syntax = (syntax_), .summary = (summary_)}
+    {                                                                                              \
+        .name = "client|" name_, .arity = (arity_), .flags = (flags_),                             \
+        .categories = CAT_CONNECTION, .run = (run_), .group = "connection", .since = (since_),     \
+        .syntax = (syntax_), .summary = (summary_)                                                 \
+    }
 
 const struct command subs_client[] = {
     ROW("caching", 3, PLAIN, caching_run, "6.0.0", "YES | NO",
@@ -517,8 +521,7 @@ const struct command subs_client[] = {
     ROW("getname", 2, PLAIN, getname_run, "2.6.9", "", "Returns the name of the connection."),
     ROW("getredir", 2, PLAIN, getredir_run, "6.0.0", "",
         "Returns the client ID to which the connection's tracking notifications are redirected."),
-    ROW("id", 2, PLAIN, id_run, "5.0.0", "",
-        "Returns the unique client ID of the connection."),
+    ROW("id", 2, PLAIN, id_run, "5.0.0", "", "Returns the unique client ID of the connection."),
     ROW("info", 2, PLAIN, info_run, "6.2.0", "", "Returns information about the connection."),
     ROW("kill", -3, PLAIN | CMD_ADMIN, kill_run, "2.4.0",
         "[ip:port] [ID client-id] [TYPE <NORMAL | MASTER | REPLICA | PUBSUB>] [USER username] "
@@ -537,8 +540,7 @@ const struct command subs_client[] = {
         "Instructs the server whether to reply to commands."),
     ROW("setinfo", 4, PLAIN, setinfo_run, "7.2.0", "LIB-NAME libname | LIB-VER libver",
         "Sets information specific to the client or connection."),
-    ROW("setname", 3, PLAIN, setname_run, "2.6.9", "connection-name",
-        "Sets the connection name."),
+    ROW("setname", 3, PLAIN, setname_run, "2.6.9", "connection-name", "Sets the connection name."),
     ROW("tracking", -3, PLAIN, tracking_run, "6.0.0", "ON | OFF",
         "Controls server-assisted client-side caching for the connection."),
     ROW("trackinginfo", 2, PLAIN, trackinginfo_run, "6.2.0", "",

@@ -178,7 +178,7 @@ struct scan {
     struct scan_cursor cursors[SCAN_CURSORS];
 };
 
-void scan_free(struct server *s)
+void listing_free(struct server *s)
 {
     free(s->scan);
     s->scan = NULL;

@@ -24,8 +24,8 @@ void help_reply(struct request *rq, const char *const *lines)
     while (lines[n] != NULL)
         n++;
     container_name(rq, name);
-    snprintf(head, sizeof(head), "%s <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
-             name);
+    snprintf(head, sizeof(head),
+             "%s <subcommand> [<arg> [value] [opt] ...]. Subcommands are:", name);
     emit_array(e, n + 3);
     emit_status(e, head);
     for (size_t i = 0; i < n; i++)
@@ -42,6 +42,6 @@ void help_wrong_sub(struct request *rq)
     container_name(rq, name);
     request_errorf(rq,
                    "ERR unknown subcommand or wrong number of arguments for '%.*s'. Try %s HELP.",
-                   (int)(sub.len < ERROR_ARG_MAX ? sub.len : ERROR_ARG_MAX),
-                   (const char *)sub.ptr, name);
+                   (int)(sub.len < ERROR_ARG_MAX ? sub.len : ERROR_ARG_MAX), (const char *)sub.ptr,
+                   name);
 }

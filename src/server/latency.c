@@ -216,7 +216,7 @@ void stats_latency_graph(struct request *rq, struct slice event)
     }
     range_of(ev, &low, &high, &mean);
     text_add(&t, "%s - high %" PRIu64 " ms, low %" PRIu64 " ms (all time high %" PRIu64 " ms)\n",
-        ev->name, high, low, ev->max_ms);
+             ev->name, high, low, ev->max_ms);
     for (int i = 0; i < GRAPH_COLUMNS; i++)
         text_add(&t, "-");
     text_add(&t, "\n");
@@ -241,7 +241,7 @@ void stats_latency_doctor(struct request *rq)
 
     if (rq->server->config->latency_threshold_ms == 0)
         text_add(&t, "Latency monitoring is off. Switch it on with \"CONFIG SET "
-                "latency-monitor-threshold <milliseconds>\" and come back after a while.\n");
+                     "latency-monitor-threshold <milliseconds>\" and come back after a while.\n");
     for (size_t i = 0; l != NULL && i < LATENCY_EVENTS; i++) {
         const struct event_log *ev = &l->events[i];
         uint64_t low, high, mean;
@@ -249,13 +249,14 @@ void stats_latency_doctor(struct request *rq)
         if (ev->count == 0)
             continue;
         range_of(ev, &low, &high, &mean);
-        text_add(&t, "%s: %zu samples, mean %" PRIu64 " ms, worst %" PRIu64 " ms, all time %" PRIu64
-                " ms: %s.\n",
-            ev->name, ev->count, mean, high, ev->max_ms, advice_for(ev->name));
+        text_add(&t,
+                 "%s: %zu samples, mean %" PRIu64 " ms, worst %" PRIu64 " ms, all time %" PRIu64
+                 " ms: %s.\n",
+                 ev->name, ev->count, mean, high, ev->max_ms, advice_for(ev->name));
     }
     if (t.len == 0)
         text_add(&t, "No latency above latency-monitor-threshold (%" PRId64 " ms) was seen.\n",
-            rq->server->config->latency_threshold_ms);
+                 rq->server->config->latency_threshold_ms);
     emit_verbatim(request_emit(rq), "txt", text_slice(&t));
     text_fini(&t);
 }

@@ -26,6 +26,6 @@ struct listing_spec {
 
 /* Replies with an array of keys; holds the request while it runs. */
 void listing_start(struct request *rq, const struct listing_spec *spec);
-void scan_free(struct server *s);
+void listing_free(struct server *s);
 
 #endif

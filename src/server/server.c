@@ -385,7 +385,7 @@ void server_free(struct server *s)
     tier_free(s->tier);
     write_free(s->write);
     stats_free(s);
-    scan_free(s);
+    listing_free(s);
     buf_pool_free(s->pool);
     if (s->inbox_event != NULL)
         event_free(s->inbox_event);

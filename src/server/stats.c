@@ -99,8 +99,8 @@ void stats_record(struct request *rq)
     metric_hist_add(&st->time, us);
     stats_slowlog_add(rq, us);
     if (us >= 1000)
-        stats_latency_event(rq->server,
-                            rq->cmd->flags & CMD_FAST ? "fast-command" : "command", us / 1000);
+        stats_latency_event(rq->server, rq->cmd->flags & CMD_FAST ? "fast-command" : "command",
+                            us / 1000);
 }
 
 void stats_error(struct server *s, const char *text)

@@ -48,6 +48,7 @@ struct group {
     struct entry_writer w;
     struct unit *units;
     size_t nunits, size;
+    size_t queued; /* bytes of its ops, counted in write.queued_bytes */
     struct write *write;
     size_t at; /* unit that the op being applied belongs to */
 };
@@ -168,6 +169,7 @@ static struct group *group_for(struct write *w, size_t bytes)
 static void join(struct write *w, struct request *rq, struct entry_writer *unit)
 {
     struct group *g = group_for(w, unit->len);
+    size_t before;
 
     if (g->nunits == g->size) {
         size_t size = g->size == 0 ? 64 : g->size * 2;
@@ -179,8 +181,10 @@ static void join(struct write *w, struct request *rq, struct entry_writer *unit)
         g->size = size;
     }
     g->units[g->nunits++] = (struct unit){rq, g->w.count, unit->count, FSM_OK};
-    w->queued_bytes += unit->len;
+    before = g->w.len;
     entry_append_ops(&g->w, unit);
+    g->queued += g->w.len - before;
+    w->queued_bytes += g->w.len - before;
     w->stats.units++;
     server_wake(w->server);
 }
@@ -551,7 +555,8 @@ static void send_group(struct write *w)
     *w->flight_tail = g;
     w->flight_tail = &g->next;
     w->in_flight++;
-    w->queued_bytes -= g->w.len > ENTRY_HEADER ? g->w.len - ENTRY_HEADER : 0;
+    w->queued_bytes -= g->queued;
+    g->queued = 0;
     w->stats.groups++;
     w->stats.bytes += entry.len;
     err = log_propose(w->server->log, entry, g->id);
@@ -630,12 +635,17 @@ void write_turn(struct write *w)
 {
     struct server *s = w->server;
     uint64_t now_us = server_now_us(s);
+    bool backlogged;
 
     snapshot_turn(w);
     if (w->snapshot == SNAP_HOLD || w->snapshot == SNAP_SECOND || s->role != LOG_ROLE_LEADER)
         return;
+    backlogged = write_backlogged(w);
     while (w->open != NULL && w->in_flight < WRITE_GROUPS)
         send_group(w);
+    if (backlogged && !write_backlogged(w))
+        for (struct conn *c = s->conns; c != NULL; c = c->next)
+            conn_resume(c);
     if (w->undurable != NULL && !w->checkpoint_asked) {
         w->checkpoint_asked = true;
         store_checkpoint(s->store, checkpoint_done, w);

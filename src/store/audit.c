@@ -22,6 +22,7 @@
 
 #include "base/assert.h"
 #include "base/err.h"
+#include "base/fail.h"
 #include "base/logger.h"
 #include "store/store_int.h"
 
@@ -112,6 +113,7 @@ static void work(struct job *job)
 
     if (caught)
         catch_crashes(a->s->config.dir);
+    (void)FAIL("audit.walk");
     a->err = index_verify(a->s->index, &a->keys, &a->bad, may_go_on, a);
     if (caught) {
         leave_crashes();

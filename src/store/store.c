@@ -324,9 +324,11 @@ static int table_admits(struct store *s, uint64_t bytes)
 {
     bool full = store_table_full(s) || table_bytes(s->active) + bytes > TABLE_BYTES_MAX;
 
-    if (!full || checkpoint_start(s, false))
-        return 0; /* a fresh table, unless what was started was a retry */
-    return checkpoint_is_failing(s) ? ERR_NOSPC : ERR_AGAIN;
+    if (!full)
+        return 0;
+    if (checkpoint_is_failing(s))
+        return ERR_NOSPC; /* the frozen table cannot leave, so this one cannot be frozen */
+    return checkpoint_start(s, false) ? 0 : ERR_AGAIN;
 }
 
 int store_may_add(struct store *s, uint64_t inline_bytes, uint64_t slab_bytes)

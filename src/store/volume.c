@@ -71,6 +71,8 @@ struct volume *volumes_add(struct volumes *v, uint32_t number, const struct slab
     vol->number = number;
     vol->slab = *slab;
     vol->state = VOLUME_FAILED;
+    v->totals.state[VOLUME_FAILED]++;
+    v->totals.files += volume_has_file(vol);
     v->list[v->count++] = vol;
     v->by_number[number] = vol;
     if (volume_has_file(vol) && slab->capacity - VOLUME_HEADER < v->value_max)
@@ -83,18 +85,70 @@ struct volume *volumes_find(const struct volumes *v, uint32_t number)
     return number < v->numbers ? v->by_number[number] : NULL;
 }
 
-/* Keeps the count of FREE volumes and the OPEN pointers in step. */
+/* Totals are kept, not summed: every write asks for them. A change of a volume stands between
+ * count_out and count_in. */
+static bool is_empty(const struct volume *vol)
+{
+    return vol->state == VOLUME_SEALED && vol->live_records == 0 && vol->pins == 0;
+}
+
+static uint64_t usable(const struct volume *vol)
+{
+    return vol->state == VOLUME_FAILED ? 0 : vol->slab.capacity;
+}
+
+static void count_out(struct volumes *v, const struct volume *vol)
+{
+    struct volume_totals *t = &v->totals;
+
+    ASSERT(t->state[vol->state] > 0 && t->live_bytes >= vol->live_bytes);
+    t->state[vol->state]--;
+    t->live_bytes -= vol->live_bytes;
+    t->live_records -= vol->live_records;
+    t->pinned -= vol->pins;
+    t->capacity_bytes -= usable(vol);
+    t->empty -= is_empty(vol);
+}
+
+static void count_in(struct volumes *v, const struct volume *vol)
+{
+    struct volume_totals *t = &v->totals;
+
+    t->state[vol->state]++;
+    t->live_bytes += vol->live_bytes;
+    t->live_records += vol->live_records;
+    t->pinned += vol->pins;
+    t->capacity_bytes += usable(vol);
+    t->empty += is_empty(vol);
+}
+
 void volumes_set_state(struct volumes *v, struct volume *vol, enum volume_state state)
 {
-    ASSERT(vol->state != VOLUME_FREE || v->nfree > 0);
-    if (vol->state == VOLUME_FREE)
-        v->nfree--;
-    if (state == VOLUME_FREE)
-        v->nfree++;
+    count_out(v, vol);
     for (int i = 0; i < 2; i++)
         if (v->open[i] == vol && state != VOLUME_OPEN)
             v->open[i] = NULL;
     vol->state = state;
+    vol->shunned = false;
+    count_in(v, vol);
+}
+
+void volumes_set_live(struct volumes *v, struct volume *vol, uint64_t bytes, uint64_t records)
+{
+    count_out(v, vol);
+    if (records < vol->live_records)
+        vol->shunned = false; /* what was in the way may be gone */
+    vol->live_bytes = bytes;
+    vol->live_records = records;
+    count_in(v, vol);
+}
+
+static void add_pins(struct volumes *v, struct volume *vol, int n)
+{
+    count_out(v, vol);
+    ASSERT(n > 0 ? vol->pins < UINT32_MAX : vol->pins > 0);
+    vol->pins += (uint32_t)n;
+    count_in(v, vol);
 }
 
 void volumes_close(struct volumes *v)
@@ -156,16 +210,15 @@ void volumes_stop(struct volumes *v)
     v->config.maint = NULL;
 }
 
+static bool may_grow(const struct volumes *v)
+{
+    return v->config.maint != NULL && v->totals.files < v->config.target &&
+           (v->count == 0 || v->list[v->count - 1]->number < VOLUMES_MAX);
+}
+
 static bool wants_format(const struct volumes *v)
 {
-    size_t files = 0;
-
-    if (v->nfree >= VOLUME_FREE_AHEAD || v->config.maint == NULL)
-        return false;
-    for (size_t i = 0; i < v->count; i++)
-        files += volume_has_file(v->list[i]);
-    return files < v->config.target &&
-           (v->count == 0 || v->list[v->count - 1]->number < VOLUMES_MAX);
+    return v->totals.state[VOLUME_FREE] < VOLUME_FREE_AHEAD && may_grow(v);
 }
 
 void volumes_format_ahead(struct volumes *v)
@@ -211,7 +264,7 @@ static int open_next(struct volumes *v, bool moving, uint64_t need)
     if (v->open[moving] != NULL)
         volumes_set_state(v, v->open[moving], VOLUME_SEALED);
     volumes_format_ahead(v);
-    vol = v->nfree > kept_back ? find_free(v, need) : NULL;
+    vol = v->totals.state[VOLUME_FREE] > kept_back ? find_free(v, need) : NULL;
     if (vol == NULL)
         return !v->formatting && v->format_err != 0 && wants_format(v) ? v->format_err : ERR_AGAIN;
     ASSERT(vol->live_records == 0 && vol->pins == 0);
@@ -247,7 +300,7 @@ int volumes_alloc(struct volumes *v, uint64_t length, bool moving, uint64_t now_
     }
     *out = (struct place){vol->number, vol->generation, vol->cursor};
     vol->cursor += need;
-    vol->pins++;
+    add_pins(v, vol, 1);
     DASSERT(vol->cursor <= vol->slab.capacity);
     return 0;
 }
@@ -284,7 +337,8 @@ void volumes_adopt(struct volumes *v, struct volume *vol, uint32_t generation)
                     vol->number, generation, vol->live_records);
     volumes_set_state(v, vol, VOLUME_OPEN);
     vol->generation = generation;
-    vol->cursor = vol->live_bytes = vol->live_records = 0;
+    vol->cursor = 0;
+    volumes_set_live(v, vol, 0, 0);
     vol->opened_ms = next_opened_ms(v, 0);
 }
 
@@ -304,8 +358,7 @@ int volumes_ref(struct volumes *v, struct place p, uint64_t length)
         DASSERT(!v->recovered || vol->state == VOLUME_FAILED);
         vol->cursor = end;
     }
-    vol->live_bytes += volume_slot(length);
-    vol->live_records++;
+    volumes_set_live(v, vol, vol->live_bytes + volume_slot(length), vol->live_records + 1);
     return 0;
 }
 
@@ -325,14 +378,13 @@ void volumes_unref(struct volumes *v, struct place p, uint64_t length)
                         p.volume);
         return;
     }
-    vol->live_bytes -= slot;
-    vol->live_records--;
+    volumes_set_live(v, vol, vol->live_bytes - slot, vol->live_records - 1);
 }
 
 void volumes_unref_all(struct volumes *v)
 {
     for (size_t i = 0; i < v->count; i++)
-        v->list[i]->live_bytes = v->list[i]->live_records = 0;
+        volumes_set_live(v, v->list[i], 0, 0);
 }
 
 int volumes_pin(struct volumes *v, uint32_t number, uint32_t generation, struct volume_io *out)
@@ -342,8 +394,7 @@ int volumes_pin(struct volumes *v, uint32_t number, uint32_t generation, struct 
     if (vol == NULL || vol->generation != generation || vol->state == VOLUME_FREE ||
         !volume_has_file(vol))
         return ERR_NOTFOUND;
-    ASSERT(vol->pins < UINT32_MAX);
-    vol->pins++;
+    add_pins(v, vol, 1);
     *out = (struct volume_io){.io = v->config.io,
                               .fd = vol->slab.fd,
                               .base = vol->slab.base,
@@ -357,8 +408,8 @@ void volumes_unpin(struct volumes *v, uint32_t number)
 {
     struct volume *vol = volumes_find(v, number);
 
-    ASSERT(vol != NULL && vol->pins > 0);
-    vol->pins--;
+    ASSERT(vol != NULL);
+    add_pins(v, vol, -1);
 }
 
 static size_t hit_words(const struct volume *vol)
@@ -378,6 +429,15 @@ void volumes_mark_hit(struct volumes *v, struct place p)
         vol->hits = calloc(hit_words(vol), sizeof(*vol->hits));
     if (vol->hits != NULL) /* else the hit is forgotten: no harm but a poorer choice */
         vol->hits[bit / 64] |= (uint64_t)1 << (bit % 64);
+}
+
+void volumes_clear_hit(struct volumes *v, struct place p)
+{
+    struct volume *vol = volumes_find(v, p.volume);
+    uint64_t bit = p.offset / SLOT_UNIT;
+
+    if (volumes_was_hit(v, p))
+        vol->hits[bit / 64] &= ~((uint64_t)1 << (bit % 64));
 }
 
 bool volumes_was_hit(const struct volumes *v, struct place p)
@@ -459,24 +519,13 @@ void volumes_checkpoint_failed(struct volumes *v)
 
 /* --- choosing victims, report, check ------------------------------------------------------- */
 
+/* Emptying it is worth a try: nothing is being written there and the last try did not fail. */
 static bool is_victim(const struct volume *vol)
 {
-    return vol->state == VOLUME_SEALED && vol->live_records > 0;
+    return vol->state == VOLUME_SEALED && vol->live_records > 0 && !vol->shunned;
 }
 
-bool volumes_oldest(struct volumes *v, struct volume_row *out)
-{
-    const struct volume *best = NULL;
-
-    for (size_t i = 0; i < v->count; i++)
-        if (is_victim(v->list[i]) && (best == NULL || v->list[i]->opened_ms < best->opened_ms))
-            best = v->list[i];
-    if (best != NULL)
-        *out = row_of(best);
-    return best != NULL;
-}
-
-bool volumes_emptiest(struct volumes *v, struct volume_row *out)
+bool volumes_emptiest(const struct volumes *v, struct volume_row *out)
 {
     const struct volume *best = NULL;
 
@@ -488,25 +537,66 @@ bool volumes_emptiest(struct volumes *v, struct volume_row *out)
     return best != NULL;
 }
 
-void volumes_get_stats(const struct volumes *v, struct volumes_stats *out)
+void volumes_shun(struct volumes *v, uint32_t number)
 {
-    *out = (struct volumes_stats){.count = v->count,
-                                  .free = v->nfree,
-                                  .formatting = v->formatting,
-                                  .recycled = v->recycled,
-                                  .format_errors = v->format_errors};
+    struct volume *vol = volumes_find(v, number);
+
+    ASSERT(vol != NULL);
+    vol->shunned = true;
+}
+
+bool volumes_after(const struct volumes *v, uint64_t opened_ms, struct volume_row *out)
+{
+    const struct volume *best = NULL;
+
     for (size_t i = 0; i < v->count; i++) {
         const struct volume *vol = v->list[i];
 
-        out->open += vol->state == VOLUME_OPEN;
-        out->sealed += vol->state == VOLUME_SEALED;
-        out->failed += vol->state == VOLUME_FAILED;
-        out->empty += vol->state == VOLUME_SEALED && vol->live_records == 0 && vol->pins == 0;
-        out->capacity_bytes += vol->state == VOLUME_FAILED ? 0 : vol->slab.capacity;
-        out->live_bytes += vol->live_bytes;
-        out->live_records += vol->live_records;
-        out->pinned += vol->pins;
+        if (vol->live_records > 0 && volume_has_file(vol) && vol->opened_ms > opened_ms &&
+            (best == NULL || vol->opened_ms < best->opened_ms))
+            best = vol;
     }
+    if (best != NULL)
+        *out = row_of(best);
+    return best != NULL;
+}
+
+bool volumes_get(const struct volumes *v, uint32_t number, struct volume_row *out)
+{
+    const struct volume *vol = volumes_find(v, number);
+
+    if (vol != NULL)
+        *out = row_of(vol);
+    return vol != NULL;
+}
+
+uint64_t volumes_move_room(const struct volumes *v)
+{
+    const struct volume *vol = v->open[1];
+
+    if (v->totals.state[VOLUME_FREE] > 0)
+        return v->value_max + VOLUME_HEADER;
+    return vol == NULL ? 0 : vol->slab.capacity - vol->cursor;
+}
+
+void volumes_get_stats(const struct volumes *v, struct volumes_stats *out)
+{
+    const struct volume_totals *t = &v->totals;
+
+    *out = (struct volumes_stats){.count = v->count,
+                                  .free = t->state[VOLUME_FREE],
+                                  .open = t->state[VOLUME_OPEN],
+                                  .sealed = t->state[VOLUME_SEALED],
+                                  .failed = t->state[VOLUME_FAILED],
+                                  .formatting = v->formatting,
+                                  .can_grow = v->formatting || (v->format_err == 0 && may_grow(v)),
+                                  .empty = t->empty,
+                                  .capacity_bytes = t->capacity_bytes,
+                                  .live_bytes = t->live_bytes,
+                                  .live_records = t->live_records,
+                                  .pinned = t->pinned,
+                                  .recycled = v->recycled,
+                                  .format_errors = v->format_errors};
 }
 
 static void check_one(const struct volumes *v, const struct volume *vol)
@@ -527,13 +617,14 @@ static void check_one(const struct volumes *v, const struct volume *vol)
 
 void volumes_check(const struct volumes *v)
 {
-    size_t nfree = 0;
+    struct volumes sum = {.count = 0};
 
     ASSERT(v->open[0] == NULL || v->open[0] != v->open[1]);
     for (size_t i = 0; i < v->count; i++) {
         check_one(v, v->list[i]);
         ASSERT(i == 0 || v->list[i]->number > v->list[i - 1]->number);
-        nfree += v->list[i]->state == VOLUME_FREE;
+        sum.totals.files += volume_has_file(v->list[i]);
+        count_in(&sum, v->list[i]);
     }
-    ASSERT(nfree == v->nfree);
+    ASSERT(memcmp(&sum.totals, &v->totals, sizeof(sum.totals)) == 0);
 }

@@ -58,7 +58,8 @@ struct volumes_config {
 
 struct volumes_stats {
     uint64_t count, free, open, sealed, failed, formatting;
-    uint64_t empty; /* SEALED without record or pin: FREE with the next checkpoint */
+    uint64_t can_grow; /* another file may be formatted, or is */
+    uint64_t empty;    /* SEALED without record or pin: FREE with the next checkpoint */
     uint64_t capacity_bytes, live_bytes, live_records, pinned, recycled, format_errors;
 };
 
@@ -99,6 +100,7 @@ void volumes_unpin(struct volumes *v, uint32_t number);
 /* Hits since written, for eviction: one bit per 4 KiB slot, memory only. */
 void volumes_mark_hit(struct volumes *v, struct place p);
 bool volumes_was_hit(const struct volumes *v, struct place p);
+void volumes_clear_hit(struct volumes *v, struct place p);
 
 void volumes_fail(struct volumes *v, uint32_t number, const char *why); /* sticky */
 
@@ -112,9 +114,15 @@ void volumes_checkpoint_failed(struct volumes *v);
  * durable is overwritten; *max_applied: largest applied index in a header. Blocking (start). */
 int volumes_recover(struct volumes *v, uint64_t *max_applied);
 
-/* Victims of eviction: SEALED volumes with live records; false = none. */
-bool volumes_oldest(struct volumes *v, struct volume_row *out);
-bool volumes_emptiest(struct volumes *v, struct volume_row *out);
+/* For eviction. emptiest: SEALED with live records, not shunned. shun: it could not be emptied;
+ * forgotten when one of its records goes. after: the oldest with live records and a file that was
+ * opened after that moment. move_room: bytes that MOVEs can surely be given now. */
+bool volumes_emptiest(const struct volumes *v, struct volume_row *out);
+void volumes_shun(struct volumes *v, uint32_t number);
+bool volumes_after(const struct volumes *v, uint64_t opened_ms, struct volume_row *out);
+bool volumes_get(const struct volumes *v, uint32_t number, struct volume_row *out);
+uint64_t volumes_move_room(const struct volumes *v);
+
 size_t volumes_rows(struct volumes *v, struct volume_row **rows); /* malloc; INFO, BACKUP */
 void volumes_get_stats(const struct volumes *v, struct volumes_stats *out);
 void volumes_check(const struct volumes *v); /* invariants, DASSERT builds and tests */

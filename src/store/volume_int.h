@@ -17,6 +17,7 @@ struct volume {
     uint64_t cursor, live_bytes, live_records, opened_ms;
     uint32_t pins;
     uint64_t *hits; /* one bit per 4 KiB slot; NULL until the first is marked */
+    bool shunned;   /* could not be emptied; until a record of it goes */
     /* the picture a running checkpoint writes */
     bool frozen_empty;
     uint32_t frozen_generation;
@@ -30,6 +31,11 @@ struct volume_format {
     int err;
 };
 
+struct volume_totals { /* of all volumes, kept up to date; only numbers, compared bytewise */
+    uint64_t state[VOLUME_FAILED + 1], files, empty;
+    uint64_t live_bytes, live_records, pinned, capacity_bytes;
+};
+
 struct volumes {
     struct volumes_config config;
     struct volume **list; /* by number, ascending */
@@ -37,7 +43,7 @@ struct volumes {
     struct volume **by_number; /* [number], NULL where there is none */
     size_t numbers;
     struct volume *open[2]; /* [0] writes, [1] MOVE: what MOVE needs, writes cannot take */
-    size_t nfree;
+    struct volume_totals totals;
     uint64_t value_max;
     uint64_t last_opened_ms, now_ms; /* now: of the last volumes_alloc */
     bool recovered, frozen;
@@ -52,7 +58,9 @@ struct volumes {
 /* takes slab (its fd); appended: the number is above all others, or volumes_sort follows. */
 struct volume *volumes_add(struct volumes *v, uint32_t number, const struct slab *slab);
 struct volume *volumes_find(const struct volumes *v, uint32_t number);
+/* The only ways to change these: they keep the totals (and the OPEN pointers) in step. */
 void volumes_set_state(struct volumes *v, struct volume *vol, enum volume_state state);
+void volumes_set_live(struct volumes *v, struct volume *vol, uint64_t bytes, uint64_t records);
 /* The volume was reopened after the last checkpoint under this generation. */
 void volumes_adopt(struct volumes *v, struct volume *vol, uint32_t generation);
 void volumes_format_ahead(struct volumes *v);

@@ -81,8 +81,7 @@ static int add_row(struct volumes *v, const struct volume_row *row, char *detail
     vol = volumes_add(v, row->number, &slab);
     vol->generation = row->generation;
     vol->cursor = row->cursor;
-    vol->live_bytes = row->live_bytes;
-    vol->live_records = row->live_records;
+    volumes_set_live(v, vol, row->live_bytes, row->live_records);
     vol->opened_ms = row->opened_ms;
     if (row->opened_ms > v->last_opened_ms)
         v->last_opened_ms = row->opened_ms;

@@ -40,7 +40,11 @@ def check(r: Any, protocol: int) -> None:
     assert r.set("nx", 3, get=True) == b"1"
     assert r.getdel("nx") == b"3" and r.getex("ex", persist=True) == b"1" and r.ttl("ex") == -1
     assert r.exists("a", "b", "zz") == 2 and r.delete("a", "b") == 2 and r.unlink("ex") == 1
-    assert r.type("k1") == b"string" and r.rename("k1", "k1") is True and r.copy("k0", "c") in (True, 1)
+    assert (
+        r.type("k1") == b"string"
+        and r.rename("k1", "k1") is True
+        and r.copy("k0", "c") in (True, 1)
+    )
     assert sorted(r.scan_iter("k*")) == sorted(f"k{n}".encode() for n in range(len(large)))
     assert r.dbsize() == len(r.keys("*"))
     check_pipelines(r, large)
@@ -131,7 +135,9 @@ async def check_async(port: int, extra: dict[str, Any]) -> None:
         p.get("t4")
         got = await p.execute()
     assert got[-1] == large[4] and got[:-1] == [True] * len(large)
-    assert sorted([k async for k in r.scan_iter("t*")]) == sorted(b"t%d" % n for n in range(len(large)))
+    assert sorted([k async for k in r.scan_iter("t*")]) == sorted(
+        b"t%d" % n for n in range(len(large))
+    )
     assert (await r.info("server"))["redis_mode"] == "standalone"
     # A cancelled request must not leave its reply to the next one.
     for _ in range(20):

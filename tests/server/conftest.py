@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
 import sys
 import tempfile
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -70,8 +70,13 @@ class Factory:
         self.made: list[Server] = []
         self._numbers = itertools.count()
 
-    def __call__(self, start: bool = True, target: str = "", base: Path | None = None,
-                 **options: str | list[str]) -> Server:
+    def __call__(
+        self,
+        start: bool = True,
+        target: str = "",
+        base: Path | None = None,
+        **options: str | list[str],
+    ) -> Server:
         named = {k.replace("_", "-"): v for k, v in options.items()}
         if base is None:
             base = self.scratch / f"srv-{id(self):x}-{next(self._numbers)}"

@@ -88,7 +88,21 @@ class Push(list["Reply"]):
     """``>n``"""
 
 
-Reply = Simple | Error | Double | BigNumber | Verbatim | Null | Map | SetReply | Push | bytes | int | bool | list
+Reply = (
+    Simple
+    | Error
+    | Double
+    | BigNumber
+    | Verbatim
+    | Null
+    | Map
+    | SetReply
+    | Push
+    | bytes
+    | int
+    | bool
+    | list
+)
 
 
 def is_error(reply: Reply, prefix: bytes = b"") -> bool:

@@ -35,6 +35,7 @@ class Worker:
     seed: int
     sizes: tuple[int, ...] = SIZES
     keys: int = 12
+    verbs: tuple[str, ...] = ("SET", "KVSTORE")
     acked: dict[str, State] = field(default_factory=dict)
     maybe: dict[str, list[State]] = field(default_factory=dict)
     counter: int = 0
@@ -52,7 +53,7 @@ class Worker:
         commands: list[tuple[object, ...]] = []
         effects: list[tuple[str, str, State]] = []
         for _ in range(self.rng.choice((1, 1, 3, 10))):
-            kind = self.rng.choice(("set", "set", "set", "kvstore", "del", "incr", "pair"))
+            kind = self.rng.choice(("set", "set", "set", "set", "del", "incr", "pair"))
             if kind == "incr":
                 commands.append(("INCR", f"{self.name}n"))
                 self.counter_maybe += 1
@@ -73,8 +74,7 @@ class Worker:
                 effects.append(("key", key, None))
                 continue
             state = (self.version, self.rng.choice(self.sizes))
-            verb = "SET" if kind == "set" else "KVSTORE"
-            commands.append((verb, key, value_of(key, state)))
+            commands.append((self.rng.choice(self.verbs), key, value_of(key, state)))
             self.maybe.setdefault(key, []).append(state)
             effects.append(("key", key, state))
         return commands, effects

@@ -23,18 +23,24 @@ def run(server: Server, argv: list[str], cwd: Path | None = None, timeout_s: int
     return done.stdout
 
 
-@pytest.mark.parametrize("options", [
-    ["--protocol", "2"],
-    ["--protocol", "3"],
-    ["--protocol", "2", "--no-hiredis"],
-    ["--protocol", "3", "--no-hiredis"],
-    [],
-    ["--async"],
-    ["--async", "--protocol", "2", "--no-hiredis"],
-], ids=" ".join)
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--protocol", "2"],
+        ["--protocol", "3"],
+        ["--protocol", "2", "--no-hiredis"],
+        ["--protocol", "3", "--no-hiredis"],
+        [],
+        ["--async"],
+        ["--async", "--protocol", "2", "--no-hiredis"],
+    ],
+    ids=" ".join,
+)
 def test_redis_py(server: Server, target: str, options: list[str]) -> None:
     kv = ["--kv"] if target == "ours" else []
-    out = run(server, [sys.executable, str(HERE / "client_check.py"), str(server.port), *options, *kv])
+    out = run(
+        server, [sys.executable, str(HERE / "client_check.py"), str(server.port), *options, *kv]
+    )
     assert "\nok " in "\n" + out
 
 
@@ -61,8 +67,12 @@ def node_modules() -> Path:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         installed.write_text(wanted)
-        subprocess.run(["npm", "install", "--no-audit", "--no-fund", "--silent"], cwd=folder,
-                       check=True, timeout=300)
+        subprocess.run(
+            ["npm", "install", "--no-audit", "--no-fund", "--silent"],
+            cwd=folder,
+            check=True,
+            timeout=300,
+        )
         done.touch()
     return folder
 

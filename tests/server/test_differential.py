@@ -17,22 +17,104 @@ from harness import Client, Error, Map, Reply, Server, SetReply
 
 KEYS = [f"k{n}" for n in range(12)] + ["", "a b", "\x00\xff", "k*", "K0", "k" * 100, "n1", "n2"]
 KEYS.remove("")  # the empty key holds nothing here: transcripts/string_set.txt
-NUMBERS = ["0", "1", "-1", "2", "10", "-7", "100", "9223372036854775807", "-9223372036854775808",
-           "9223372036854775808", "abc", "", "1.5", " 1", "1e3", "00", "+1", "4294967296"]
-FLOATS = ["0", "1", "-1", "0.5", "1e3", "-2.25", "3.0", "abc", "", "nan", "inf", "1e-5", "5.", ".25",
-          "100000000000000000", "0.1"]
-VALUES = ["", "v", "hello world", "0", "1", "-5", "10", "3.25", "abc", "9223372036854775807", "\x00",
-          "\r\n", "12345678901234567890", "x" * 44, "y" * 45, "z" * 300, "3.0", "1e2"]
+NUMBERS = [
+    "0",
+    "1",
+    "-1",
+    "2",
+    "10",
+    "-7",
+    "100",
+    "9223372036854775807",
+    "-9223372036854775808",
+    "9223372036854775808",
+    "abc",
+    "",
+    "1.5",
+    " 1",
+    "1e3",
+    "00",
+    "+1",
+    "4294967296",
+]
+FLOATS = [
+    "0",
+    "1",
+    "-1",
+    "0.5",
+    "1e3",
+    "-2.25",
+    "3.0",
+    "abc",
+    "",
+    "nan",
+    "inf",
+    "1e-5",
+    "5.",
+    ".25",
+    "100000000000000000",
+    "0.1",
+]
+VALUES = [
+    "",
+    "v",
+    "hello world",
+    "0",
+    "1",
+    "-5",
+    "10",
+    "3.25",
+    "abc",
+    "9223372036854775807",
+    "\x00",
+    "\r\n",
+    "12345678901234567890",
+    "x" * 44,
+    "y" * 45,
+    "z" * 300,
+    "3.0",
+    "1e2",
+]
 # "" stands for a number far from now that occurs once: with a repeated one GT and LT would turn on
 # the millisecond in which each server took the command. The others are past, or no times.
 SECONDS = ["", "", "", "0", "-1", "-100000", "abc", "9223372036854775807", "1.5"]
 MILLIS = ["", "", "", "0", "-1", "abc", "9223372036854775807", "9223372036854775808"]
 AT = ["99999999999", "88888888888", "1", "0", "-1", "abc", "9223372036854775807"]
 AT_MS = ["99999999999123", "88888888888456", "1", "0", "-5", "abc", "9223372036854775807"]
-PATTERNS = ["*", "k*", "k?", "k[0-5]", "k[^0-5]", "K*", "*1", "n[12]", "k\\*", "[a-z]*", "", "\x00*",
-            "k1*", "?", "k[5-1]", "[[]", "k["]
-INDEXES = ["0", "1", "-1", "3", "-3", "10", "-100", "100", "5", "2147483648", "-9223372036854775808",
-           "9223372036854775807", "abc"]
+PATTERNS = [
+    "*",
+    "k*",
+    "k?",
+    "k[0-5]",
+    "k[^0-5]",
+    "K*",
+    "*1",
+    "n[12]",
+    "k\\*",
+    "[a-z]*",
+    "",
+    "\x00*",
+    "k1*",
+    "?",
+    "k[5-1]",
+    "[[]",
+    "k[",
+]
+INDEXES = [
+    "0",
+    "1",
+    "-1",
+    "3",
+    "-3",
+    "10",
+    "-100",
+    "100",
+    "5",
+    "2147483648",
+    "-9223372036854775808",
+    "9223372036854775807",
+    "abc",
+]
 # PTTL and TTL of the two servers may differ by what passed between two sends.
 TIMES = {"TTL": 2, "PTTL": 2000, "EXPIRETIME": 2, "PEXPIRETIME": 2000}
 
@@ -43,27 +125,51 @@ class Generator:
     def __init__(self, seed: int) -> None:
         self.rng = random.Random(seed)
         self.plain: list[tuple[int, Callable[[], Command]]] = [
-            (14, self.set), (8, lambda: ["GET", self.key()]), (3, self.getex), (3, self.setnx_like),
+            (14, self.set),
+            (8, lambda: ["GET", self.key()]),
+            (3, self.getex),
+            (3, self.setnx_like),
             (4, lambda: [self.pick("INCR", "DECR"), self.key()]),
             (4, lambda: [self.pick("INCRBY", "DECRBY"), self.key(), self.pick(*NUMBERS)]),
             (3, lambda: ["INCRBYFLOAT", self.key(), self.pick(*FLOATS)]),
             (4, lambda: ["APPEND", self.key(), self.value()]),
-            (3, lambda: ["SETRANGE", self.key(), self.pick("0", "1", "5", "100", "-1", "abc", "20000"),
-                         self.value()]),
-            (4, lambda: [self.pick("GETRANGE", "SUBSTR"), self.key(), self.pick(*INDEXES),
-                         self.pick(*INDEXES)]),
-            (3, lambda: ["STRLEN", self.key()]), (2, lambda: ["GETDEL", self.key()]),
+            (
+                3,
+                lambda: [
+                    "SETRANGE",
+                    self.key(),
+                    self.pick("0", "1", "5", "100", "-1", "abc", "20000"),
+                    self.value(),
+                ],
+            ),
+            (
+                4,
+                lambda: [
+                    self.pick("GETRANGE", "SUBSTR"),
+                    self.key(),
+                    self.pick(*INDEXES),
+                    self.pick(*INDEXES),
+                ],
+            ),
+            (3, lambda: ["STRLEN", self.key()]),
+            (2, lambda: ["GETDEL", self.key()]),
             (3, lambda: ["GETSET", self.key(), self.value()]),
-            (3, lambda: ["MGET", *self.some_keys()]), (3, self.mset),
+            (3, lambda: ["MGET", *self.some_keys()]),
+            (3, self.mset),
             (4, lambda: [self.pick("DEL", "UNLINK"), *self.some_keys()]),
             (3, lambda: [self.pick("EXISTS", "TOUCH"), *self.some_keys()]),
             (2, lambda: ["TYPE", self.key()]),
             (3, lambda: [self.pick("RENAME", "RENAMENX"), self.key(), self.key()]),
-            (3, self.copy), (6, self.expire), (2, lambda: ["PERSIST", self.key()]),
-            (6, lambda: [self.pick(*TIMES), self.key()]), (2, lambda: ["KEYS", self.pick(*PATTERNS)]),
-            (2, self.scan), (1, lambda: ["OBJECT", "REFCOUNT", "absent"]),
+            (3, self.copy),
+            (6, self.expire),
+            (2, lambda: ["PERSIST", self.key()]),
+            (6, lambda: [self.pick(*TIMES), self.key()]),
+            (2, lambda: ["KEYS", self.pick(*PATTERNS)]),
+            (2, self.scan),
+            (1, lambda: ["OBJECT", "REFCOUNT", "absent"]),
             (1, lambda: ["PING", *([self.value()] if self.coin() else [])]),
-            (1, lambda: ["ECHO", self.value()]), (1, lambda: ["SELECT", self.pick("0", "1", "x", "-1")]),
+            (1, lambda: ["ECHO", self.value()]),
+            (1, lambda: ["SELECT", self.pick("0", "1", "x", "-1")]),
             (2, self.malformed),
         ]
 
@@ -97,24 +203,45 @@ class Generator:
         out = ["SET", self.key(), self.value()]
         if self.coin(0.4):
             return out
-        options = [["NX"], ["XX"], ["GET"], ["KEEPTTL"], ["EX", self.seconds()],
-                   ["PX", self.millis()], ["EXAT", self.pick(*AT)], ["PXAT", self.pick(*AT_MS)],
-                   ["FOO"], ["EX"]]
+        options = [
+            ["NX"],
+            ["XX"],
+            ["GET"],
+            ["KEEPTTL"],
+            ["EX", self.seconds()],
+            ["PX", self.millis()],
+            ["EXAT", self.pick(*AT)],
+            ["PXAT", self.pick(*AT_MS)],
+            ["FOO"],
+            ["EX"],
+        ]
         for option in self.rng.sample(options, self.rng.choice((1, 1, 1, 2, 2, 3))):
             out += [self.case(option[0]), *option[1:]]
         return out
 
     def getex(self) -> Command:
-        options = [[], ["PERSIST"], ["EX", self.seconds()], ["PX", self.millis()],
-                   ["EXAT", self.pick(*AT)], ["PXAT", self.pick(*AT_MS)], ["FOO"],
-                   ["EX", self.seconds(), "PERSIST"]]
+        options = [
+            [],
+            ["PERSIST"],
+            ["EX", self.seconds()],
+            ["PX", self.millis()],
+            ["EXAT", self.pick(*AT)],
+            ["PXAT", self.pick(*AT_MS)],
+            ["FOO"],
+            ["EX", self.seconds(), "PERSIST"],
+        ]
         return ["GETEX", self.key(), *self.rng.choice(options)]
 
     def setnx_like(self) -> Command:
         kind = self.pick("SETNX", "SETEX", "PSETEX")
         if kind == "SETNX":
             return [kind, self.key(), self.value()]
-        return [kind, self.key(), self.seconds() if kind == "SETEX" else self.millis(), self.value()]
+        return [
+            kind,
+            self.key(),
+            self.seconds() if kind == "SETEX" else self.millis(),
+            self.value(),
+        ]
 
     def mset(self) -> Command:
         out = [self.pick("MSET", "MSETNX")]
@@ -123,13 +250,27 @@ class Generator:
         return out[:-1] if self.coin(0.1) else out
 
     def copy(self) -> Command:
-        tail = self.rng.choice([[], [], ["REPLACE"], ["DB", "0"], ["DB", "1"], ["DB", "x"], ["FOO"],
-                                ["REPLACE", "DB", "0"]])
+        tail = self.rng.choice(
+            [
+                [],
+                [],
+                ["REPLACE"],
+                ["DB", "0"],
+                ["DB", "1"],
+                ["DB", "x"],
+                ["FOO"],
+                ["REPLACE", "DB", "0"],
+            ]
+        )
         return ["COPY", self.key(), self.key(), *tail]
 
     def expire(self) -> Command:
-        kinds = {"EXPIRE": self.seconds, "PEXPIRE": self.millis,
-                 "EXPIREAT": lambda: self.pick(*AT), "PEXPIREAT": lambda: self.pick(*AT_MS)}
+        kinds = {
+            "EXPIRE": self.seconds,
+            "PEXPIRE": self.millis,
+            "EXPIREAT": lambda: self.pick(*AT),
+            "PEXPIREAT": lambda: self.pick(*AT_MS),
+        }
         kind = self.pick(*kinds)
         flags = self.rng.sample(["NX", "XX", "GT", "LT"], self.rng.choice((0, 0, 1, 1, 2)))
         if self.coin(0.05):
@@ -189,7 +330,8 @@ def equal(command: Command, ours: Reply, theirs: Reply, queued: list[Command]) -
     name = command[0].upper()
     if name == "EXEC" and isinstance(ours, list) and isinstance(theirs, list):
         return len(ours) == len(theirs) == len(queued) and all(
-            equal(c, a, b, []) for c, a, b in zip(queued, ours, theirs, strict=True))
+            equal(c, a, b, []) for c, a, b in zip(queued, ours, theirs, strict=True)
+        )
     if name in TIMES and near(ours, theirs, TIMES[name]):
         return True
     if type(ours) is not type(theirs):
@@ -222,8 +364,10 @@ class Pair:
             if replies[1] == b"QUEUED":
                 self.queued.append(command)
         queued = self.queued
-        if command[0] in ("MULTI", "EXEC", "DISCARD") and conn == 0 and not (
-            isinstance(replies[1], Error) and b"nested" in replies[1]
+        if (
+            command[0] in ("MULTI", "EXEC", "DISCARD")
+            and conn == 0
+            and not (isinstance(replies[1], Error) and b"nested" in replies[1])
         ):
             self.queued = []
         assert equal(command, replies[0], replies[1], queued), self.report()

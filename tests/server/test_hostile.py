@@ -59,11 +59,46 @@ BAD_BULK = b"-ERR Protocol error: invalid bulk length\r\n"
 BAD_COUNT = b"-ERR Protocol error: invalid multibulk length\r\n"
 # Redis 7.0 looks for the end of the line with strchr: a NUL hides it, and the client waits.
 NUL = pytest.param(b"3\x00", marks=ours)
-BULK_LENGTHS = [b"", b"-1", b"-5", b"+3", b"03", b" 3", b"3 ", NUL, b"0x3", b"abc", b"3.0",
-                b"1e3", b"99999999999", b"536870913", b"9223372036854775807", b"9223372036854775808",
-                b"18446744073709551615", b"-9223372036854775808", b"9" * 300, b"--1", b"\xff"]
-COUNTS = [b"", b"+1", b"01", b" 1", b"1 ", b"abc", b"9223372036854775807", b"9223372036854775808",
-          b"99999999999", b"18446744073709551616", b"2147483648", b"1.0", b"9" * 300, NUL, b"--1"]
+BULK_LENGTHS = [
+    b"",
+    b"-1",
+    b"-5",
+    b"+3",
+    b"03",
+    b" 3",
+    b"3 ",
+    NUL,
+    b"0x3",
+    b"abc",
+    b"3.0",
+    b"1e3",
+    b"99999999999",
+    b"536870913",
+    b"9223372036854775807",
+    b"9223372036854775808",
+    b"18446744073709551615",
+    b"-9223372036854775808",
+    b"9" * 300,
+    b"--1",
+    b"\xff",
+]
+COUNTS = [
+    b"",
+    b"+1",
+    b"01",
+    b" 1",
+    b"1 ",
+    b"abc",
+    b"9223372036854775807",
+    b"9223372036854775808",
+    b"99999999999",
+    b"18446744073709551616",
+    b"2147483648",
+    b"1.0",
+    b"9" * 300,
+    NUL,
+    b"--1",
+]
 
 
 @pytest.mark.parametrize("length", BULK_LENGTHS, ids=repr)
@@ -88,8 +123,11 @@ def test_empty_arrays_are_skipped(c: Client, count: bytes) -> None:
     assert c.read() == b"PONG"
 
 
-@pytest.mark.parametrize("mark", [b"+", b"-", b":", b"*", b"%", b"P", b"\n", b" ", b"\xff",
-                                  pytest.param(b"\x00", marks=ours)], ids=repr)
+@pytest.mark.parametrize(
+    "mark",
+    [b"+", b"-", b":", b"*", b"%", b"P", b"\n", b" ", b"\xff", pytest.param(b"\x00", marks=ours)],
+    ids=repr,
+)
 def test_wrong_marker_for_an_argument(c: Client, mark: bytes) -> None:
     dies_with(c, b"*1\r\n" + mark + b"4\r\nPING\r\n", b"-ERR Protocol error: expected '$', got '")
 
@@ -108,8 +146,11 @@ def test_inline_line_ends(c: Client, end: bytes) -> None:
     assert c.read() == b"PONG" and c.read() == b"a"
 
 
-@pytest.mark.parametrize("line", [b'"', b"'", b'SET k "a', b"SET k 'a", b'"a"b', b"'a'b", b'"\\x4',
-                                  b'"\\', b"'\\'"], ids=repr)
+@pytest.mark.parametrize(
+    "line",
+    [b'"', b"'", b'SET k "a', b"SET k 'a", b'"a"b', b"'a'b", b'"\\x4', b'"\\', b"'\\'"],
+    ids=repr,
+)
 def test_inline_quotes(c: Client, line: bytes) -> None:
     dies_with(c, line + b"\r\n", b"-ERR Protocol error: unbalanced quotes in request\r\n")
 
@@ -128,10 +169,13 @@ def test_inline_just_under_64_kib(c: Client) -> None:
     assert c.read() == b"x" * (60 * KIB)
 
 
-@pytest.mark.parametrize("start,error", [
-    (b"*", b"too big mbulk count string"),
-    (b"*1\r\n$", b"too big bulk count string"),
-])
+@pytest.mark.parametrize(
+    "start,error",
+    [
+        (b"*", b"too big mbulk count string"),
+        (b"*1\r\n$", b"too big bulk count string"),
+    ],
+)
 def test_length_lines_over_64_kib(c: Client, start: bytes, error: bytes) -> None:
     try:
         c.send(start + b"1" * (70 * KIB))
@@ -181,14 +225,28 @@ def test_large_value_in_crumbs(c: Client) -> None:
 
 
 def test_errors_in_the_middle_of_a_pipeline(c: Client) -> None:
-    got = c.pipeline([("SET", "k", "1"), ("NOSUCH", "x"), ("SET", "k"), ("INCR", "k"),
-                      ("EXPIRE", "k", "x"), ("GET", "k")])
+    got = c.pipeline(
+        [
+            ("SET", "k", "1"),
+            ("NOSUCH", "x"),
+            ("SET", "k"),
+            ("INCR", "k"),
+            ("EXPIRE", "k", "x"),
+            ("GET", "k"),
+        ]
+    )
     assert got[0] == b"OK" and got[3] == 2 and got[5] == b"2"
     assert [is_error(r) for r in got] == [False, True, True, False, True, False]
 
 
-@pytest.mark.parametrize("first", [b"GET / HTTP/1.1\r\nHost: localhost:6379\r\nUser-Agent: x\r\n\r\n",
-                                   b"POST /x HTTP/1.1\r\nHost: localhost\r\n\r\n"], ids=["get", "post"])
+@pytest.mark.parametrize(
+    "first",
+    [
+        b"GET / HTTP/1.1\r\nHost: localhost:6379\r\nUser-Agent: x\r\n\r\n",
+        b"POST /x HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    ],
+    ids=["get", "post"],
+)
 def test_http_runs_nothing(server: Server, first: bytes) -> None:
     with server.client() as c:
         c.send(first + b"SET stolen 1\r\nSET stolen 2\r\n")
@@ -201,8 +259,15 @@ def test_http_runs_nothing(server: Server, first: bytes) -> None:
 
 def test_other_protocols(server: Server) -> None:
     hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(range(256)) * 2
-    for data in (hello, b"SSH-2.0-OpenSSH_9.2\r\n", b"\x00" * 5000, b"\xff" * 5000,
-                 b"\x80\x00\x00\x00" * 300, b"\r\n" * 20000, b"*\r*\r*\r" * 100):
+    for data in (
+        hello,
+        b"SSH-2.0-OpenSSH_9.2\r\n",
+        b"\x00" * 5000,
+        b"\xff" * 5000,
+        b"\x80\x00\x00\x00" * 300,
+        b"\r\n" * 20000,
+        b"*\r*\r*\r" * 100,
+    ):
         with server.client() as c:
             try:
                 c.send(data)
@@ -216,7 +281,9 @@ def test_random_bytes(server: Server) -> None:
     """Valid requests with damage: whatever is answered, the server lives and others are served."""
     rng = random.Random(11)
     for turn in range(150):
-        request = bytearray(encode(["SET", "k%d" % turn, rng.randbytes(rng.choice([3, 40, 20_000]))]) * 2)
+        request = bytearray(
+            encode(["SET", "k%d" % turn, rng.randbytes(rng.choice([3, 40, 20_000]))]) * 2
+        )
         for _ in range(rng.randrange(1, 6)):
             kind = rng.randrange(3)
             at = rng.randrange(min(len(request), 60))
@@ -238,8 +305,15 @@ def test_random_bytes(server: Server) -> None:
 @ours
 def test_control_bytes_are_never_echoed(c: Client) -> None:
     nasty = bytes(range(32)) + b"\x7f\x80\xff'"
-    for command in ([nasty, "a"], ["NOSUCH", nasty], ["CLIENT", nasty], ["CONFIG", "SET", nasty, "1"],
-                    ["EXPIRE", "k", "1", nasty], ["HELLO", "3", nasty], ["CLIENT", "LIST", "TYPE", nasty]):
+    for command in (
+        [nasty, "a"],
+        ["NOSUCH", nasty],
+        ["CLIENT", nasty],
+        ["CONFIG", "SET", nasty, "1"],
+        ["EXPIRE", "k", "1", nasty],
+        ["HELLO", "3", nasty],
+        ["CLIENT", "LIST", "TYPE", nasty],
+    ):
         c.send(encode(command))
         line = c._line()
         assert line.startswith(b"-"), (command, line)
@@ -285,7 +359,9 @@ def test_gone_in_the_middle_of_a_set(server: Server, how: str, size: int) -> Non
                 reset(c.sock)
             else:
                 c.close()
-        wait_until(lambda: int(info_of(judge, "clients")["connected_clients"]) == 1, what="clients gone")
+        wait_until(
+            lambda: int(info_of(judge, "clients")["connected_clients"]) == 1, what="clients gone"
+        )
         same(judge.cmd("GET", "k"), old)
     serves(server)
 
@@ -304,7 +380,9 @@ def test_gone_in_the_middle_of_a_reply(server: Server) -> None:
                 reset(c.sock)
             else:
                 c.close()
-        wait_until(lambda: int(info_of(judge, "clients")["connected_clients"]) == 1, what="clients gone")
+        wait_until(
+            lambda: int(info_of(judge, "clients")["connected_clients"]) == 1, what="clients gone"
+        )
         same(judge.cmd("GET", "k"), data)
         assert server.fds() <= fds + 2
     serves(server)
@@ -372,7 +450,9 @@ def test_announced_but_unsent_values_take_no_memory(new_server: Callable[..., Se
 
 
 @ours
-def test_a_stuck_upload_does_not_stop_large_writes_of_others(new_server: Callable[..., Server]) -> None:
+def test_a_stuck_upload_does_not_stop_large_writes_of_others(
+    new_server: Callable[..., Server],
+) -> None:
     """Announced lengths reserve budget; the reserved room of those who send nothing must come back."""
     server = new_server(max_memory_bytes="512mb", progress_timeout="1")
     stuck = []
@@ -449,7 +529,9 @@ def test_a_client_that_never_reads_is_bounded(new_server: Callable[..., Server])
 
 
 @ours
-def test_a_silent_client_is_closed_after_the_progress_timeout(new_server: Callable[..., Server]) -> None:
+def test_a_silent_client_is_closed_after_the_progress_timeout(
+    new_server: Callable[..., Server],
+) -> None:
     server = new_server(progress_timeout="1")
     with server.client() as c:
         c.ok("SET", "big", body(32 * MIB))
@@ -460,7 +542,9 @@ def test_a_silent_client_is_closed_after_the_progress_timeout(new_server: Callab
     idle = server.client()
     assert idle.cmd("PING") == b"PONG"
     with server.client() as judge:
-        wait_until(lambda: int(info_of(judge, "clients")["connected_clients"]) == 2, 15, "both closed")
+        wait_until(
+            lambda: int(info_of(judge, "clients")["connected_clients"]) == 2, 15, "both closed"
+        )
         assert judge.cmd("EXISTS", "k") == 0
     assert idle.cmd("PING") == b"PONG"
     for client in (reader, writer, idle):
@@ -499,7 +583,9 @@ def test_value_over_proto_max_bulk_len(new_server: Callable[..., Server]) -> Non
     with server.client() as c:
         c.ok("SET", "k", body(MIB))
         assert is_error(c.cmd("APPEND", "k", "x"), b"ERR string exceeds maximum allowed size")
-        assert is_error(c.cmd("SETRANGE", "k", MIB, "x"), b"ERR string exceeds maximum allowed size")
+        assert is_error(
+            c.cmd("SETRANGE", "k", MIB, "x"), b"ERR string exceeds maximum allowed size"
+        )
         assert c.cmd("STRLEN", "k") == MIB
         dies_with(c, b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$%d\r\n" % (MIB + 1), BAD_BULK)
     with server.client() as c:
@@ -527,10 +613,12 @@ def test_maxclients(new_server: Callable[..., Server]) -> None:
 
 def test_before_auth_limits(new_server: Callable[..., Server]) -> None:
     server = new_server(requirepass="secret")
-    for data, error in ((b"*11\r\n", b"unauthenticated multibulk length"),
-                        (b"*1000000000\r\n", b"unauthenticated multibulk length"),
-                        (b"*2\r\n$16385\r\n", b"unauthenticated bulk length"),
-                        (b"*2\r\n$4\r\nAUTH\r\n$100000000\r\n", b"unauthenticated bulk length")):
+    for data, error in (
+        (b"*11\r\n", b"unauthenticated multibulk length"),
+        (b"*1000000000\r\n", b"unauthenticated multibulk length"),
+        (b"*2\r\n$16385\r\n", b"unauthenticated bulk length"),
+        (b"*2\r\n$4\r\nAUTH\r\n$100000000\r\n", b"unauthenticated bulk length"),
+    ):
         with server.client() as c:
             c.send(data)
             got = c.expect_closed()
@@ -581,7 +669,9 @@ def test_patterns_built_to_backtrack(c: Client) -> None:
 
 
 @ours
-@pytest.mark.parametrize("pattern", ["*a" * 200 + "b", "*" * 1000 + "b", "[a-z]*" * 150 + "!", "?*" * 400 + "b"])
+@pytest.mark.parametrize(
+    "pattern", ["*a" * 200 + "b", "*" * 1000 + "b", "[a-z]*" * 150 + "!", "?*" * 400 + "b"]
+)
 def test_long_patterns_built_to_backtrack(c: Client, pattern: str) -> None:
     """Redis 7.0.15 needs exponential time here (CVE-2022-36021)."""
     for n in range(50):

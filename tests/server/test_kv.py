@@ -30,8 +30,16 @@ def test_every_size_with_metadata(c: Client, size: int) -> None:
     c.ok("KVSTORE", "k", data, "MODEL", "llama-3", "SEQ", b"s\x00\xff", "TOKENS", "16")
     same(c.cmd("KVGET", "k"), data)
     meta = pairs(c.cmd("KVGET", "k", "META"))
-    assert list(meta) == [b"model", b"seq", b"tokens", b"created", b"ttl", b"length", b"digest",
-                          b"value"]
+    assert list(meta) == [
+        b"model",
+        b"seq",
+        b"tokens",
+        b"created",
+        b"ttl",
+        b"length",
+        b"digest",
+        b"value",
+    ]
     assert (meta[b"model"], meta[b"seq"], meta[b"tokens"]) == (b"llama-3", b"s\x00\xff", 16)
     assert meta[b"length"] == size
     same(meta[b"value"], data)

@@ -78,13 +78,19 @@ def test_kill_9_during_start(new_server: Callable[..., Server]) -> None:
 
 @pytest.mark.parametrize("raft", ["yes", "no"])
 @pytest.mark.parametrize("how", ["stop", "kill9"])
-def test_everything_is_there_after_a_restart(new_server: Callable[..., Server], raft: str, how: str) -> None:
+def test_everything_is_there_after_a_restart(
+    new_server: Callable[..., Server], raft: str, how: str
+) -> None:
     server = new_server(raft=raft, **SMALL)
     sizes = [0, 1, 100, 16384, 16385, 100_000, 2 * MIB, 2 * MIB + 1]
     values = {f"k{n}": body(sizes[n % len(sizes)], n) for n in range(120)}
     with server.client() as c:
-        c.pipeline([("KVSTORE", k, v, "MODEL", "m" + k, "SEQ", "s" + k, "TOKENS", n)
-                    for n, (k, v) in enumerate(values.items())])
+        c.pipeline(
+            [
+                ("KVSTORE", k, v, "MODEL", "m" + k, "SEQ", "s" + k, "TOKENS", n)
+                for n, (k, v) in enumerate(values.items())
+            ]
+        )
         c.pipeline([("SET", f"gone{n}", body(20_000)) for n in range(20)])
         assert c.cmd("DEL", *[f"gone{n}" for n in range(20)]) == 20
         c.ok("SET", "ttl", "v", "EX", "1000")
@@ -229,7 +235,9 @@ def test_backup_under_load(new_server: Callable[..., Server], scratch: Path) -> 
         assert c.cmd("EXISTS", "new") == 0
 
 
-def test_backup_contains_what_was_acknowledged_before(new_server: Callable[..., Server], scratch: Path) -> None:
+def test_backup_contains_what_was_acknowledged_before(
+    new_server: Callable[..., Server], scratch: Path
+) -> None:
     server = new_server(**SMALL)
     target = scratch / f"backup-{server.port}"
     with server.client(timeout_s=60) as c:

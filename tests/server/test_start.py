@@ -28,18 +28,22 @@ def refused(server: Server) -> str:
     return caught.value.log
 
 
-@pytest.mark.parametrize("name,value,words", [
-    ("nosuch", "1", ["nosuch"]),
-    ("timeout", "abc", ["timeout", "abc"]),
-    ("maxclients", "0", ["maxclients", "1"]),
-    ("raft", "maybe", ["raft", "yes", "no"]),
-    ("loglevel", "loud", ["loglevel", "notice", "debug"]),
-    ("inline-max", "1gb", ["inline-max"]),
-    ("read-threads", "-1", ["read-threads", "64"]),
-    ("databases", "16", ["databases", "1"]),
-])
-def test_bad_directive_on_the_command_line(new_server: Callable[..., Server], name: str, value: str,
-                                           words: list[str]) -> None:
+@pytest.mark.parametrize(
+    "name,value,words",
+    [
+        ("nosuch", "1", ["nosuch"]),
+        ("timeout", "abc", ["timeout", "abc"]),
+        ("maxclients", "0", ["maxclients", "1"]),
+        ("raft", "maybe", ["raft", "yes", "no"]),
+        ("loglevel", "loud", ["loglevel", "notice", "debug"]),
+        ("inline-max", "1gb", ["inline-max"]),
+        ("read-threads", "-1", ["read-threads", "64"]),
+        ("databases", "16", ["databases", "1"]),
+    ],
+)
+def test_bad_directive_on_the_command_line(
+    new_server: Callable[..., Server], name: str, value: str, words: list[str]
+) -> None:
     log = refused(new_server(start=False, **{name: value}))
     line = next(ln for ln in log.splitlines() if name in ln)
     assert all(word in line for word in words), line
@@ -49,8 +53,9 @@ def test_conf_file(new_server: Callable[..., Server], tmp_path: Path) -> None:
     server = new_server(start=False)
     server.port = 0
     conf = tmp_path / "x.conf"
-    conf.write_text("# a comment\n\ntimeout 77\n  MAXCLIENTS 123\n"
-                    'requirepass "a b\\x63"\nloglevel   verbose\n')
+    conf.write_text(
+        '# a comment\n\ntimeout 77\n  MAXCLIENTS 123\nrequirepass "a b\\x63"\nloglevel   verbose\n'
+    )
     run = StartWith(server, [str(conf)])
     run.start()
     with server.client() as c:
@@ -72,14 +77,18 @@ class StartWith:
         self.server.start()
 
 
-@pytest.mark.parametrize("text,line,words", [
-    ("timeout 5\nnosuch 1\n", 2, ["nosuch"]),
-    ("\n\n# c\ntimeout abc\n", 4, ["timeout", "abc"]),
-    ("timeout\n", 1, ["timeout"]),
-    ('requirepass "open\n', 1, []),
-])
-def test_bad_line_in_a_conf_file(new_server: Callable[..., Server], tmp_path: Path, text: str, line: int,
-                                 words: list[str]) -> None:
+@pytest.mark.parametrize(
+    "text,line,words",
+    [
+        ("timeout 5\nnosuch 1\n", 2, ["nosuch"]),
+        ("\n\n# c\ntimeout abc\n", 4, ["timeout", "abc"]),
+        ("timeout\n", 1, ["timeout"]),
+        ('requirepass "open\n', 1, []),
+    ],
+)
+def test_bad_line_in_a_conf_file(
+    new_server: Callable[..., Server], tmp_path: Path, text: str, line: int, words: list[str]
+) -> None:
     conf = tmp_path / "x.conf"
     conf.write_text(text)
     server = new_server(start=False)
@@ -213,8 +222,14 @@ def test_missing_permission(new_server: Callable[..., Server], tmp_path: Path) -
     locked = tmp_path / "locked"
     locked.mkdir(mode=0o700)
     for place in (locked, locked / "data"):
-        done = subprocess.run([str(binary), "--data-dir", str(place), "--port", "0"], user=65534,
-                              group=65534, extra_groups=[], capture_output=True, timeout=20)
+        done = subprocess.run(
+            [str(binary), "--data-dir", str(place), "--port", "0"],
+            user=65534,
+            group=65534,
+            extra_groups=[],
+            capture_output=True,
+            timeout=20,
+        )
         said = (done.stdout + done.stderr).decode()
         assert done.returncode == 1, said
         assert str(locked) in said and "ermission denied" in said, said
@@ -234,7 +249,9 @@ def test_unix_socket(new_server: Callable[..., Server], tmp_path: Path) -> None:
         assert got == b"+OK\r\n$1\r\nv\r\n"
 
 
-def test_unix_socket_left_by_a_killed_server(new_server: Callable[..., Server], tmp_path: Path) -> None:
+def test_unix_socket_left_by_a_killed_server(
+    new_server: Callable[..., Server], tmp_path: Path
+) -> None:
     path = tmp_path / "s.sock"
     server = new_server(unixsocket=str(path))
     server.kill9()
@@ -279,11 +296,30 @@ def test_config_get_names_every_flag(new_server: Callable[..., Server]) -> None:
         flat = c.cmd("CONFIG", "GET", "*")
     assert isinstance(flat, list) and len(flat) >= 40
     shown = dict(zip(flat[::2], flat[1::2], strict=True))
-    for name in (b"server-id", b"data-dir", b"listen", b"raft", b"port", b"bind", b"unixsocket",
-                 b"requirepass", b"protected-mode", b"maxclients", b"timeout", b"tcp-keepalive",
-                 b"proto-max-bulk-len", b"max-store-bytes", b"max-memory-bytes", b"max-index-bytes",
-                 b"volume-size", b"inline-max", b"read-threads", b"lookup-lease-ms", b"loglevel",
-                 b"logfile"):
+    for name in (
+        b"server-id",
+        b"data-dir",
+        b"listen",
+        b"raft",
+        b"port",
+        b"bind",
+        b"unixsocket",
+        b"requirepass",
+        b"protected-mode",
+        b"maxclients",
+        b"timeout",
+        b"tcp-keepalive",
+        b"proto-max-bulk-len",
+        b"max-store-bytes",
+        b"max-memory-bytes",
+        b"max-index-bytes",
+        b"volume-size",
+        b"inline-max",
+        b"read-threads",
+        b"lookup-lease-ms",
+        b"loglevel",
+        b"logfile",
+    ):
         assert name in shown, name
     skip = {b"listen", b"port", b"bind", b"data-dir", b"dir"}
     options = {k.decode(): v.decode() for k, v in shown.items() if k not in skip}  # type: ignore

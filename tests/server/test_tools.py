@@ -17,23 +17,31 @@ import pytest
 from harness import Server, encode
 from test_values import body, same
 
-pytestmark = pytest.mark.skipif(not shutil.which("redis-cli"), reason="redis-tools is not installed")
+pytestmark = pytest.mark.skipif(
+    not shutil.which("redis-cli"), reason="redis-tools is not installed"
+)
 
 
 def cli(server: Server, *args: str, stdin: bytes = b"", timeout_s: float = 60) -> bytes:
-    done = subprocess.run(["redis-cli", "-p", str(server.port), *args], input=stdin,
-                          capture_output=True, timeout=timeout_s)
+    done = subprocess.run(
+        ["redis-cli", "-p", str(server.port), *args],
+        input=stdin,
+        capture_output=True,
+        timeout=timeout_s,
+    )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     return done.stdout
 
 
-def terminal(server: Server, args: Sequence[str], lines: Sequence[str], until: bytes,
-             timeout_s: float = 20) -> bytes:
+def terminal(
+    server: Server, args: Sequence[str], lines: Sequence[str], until: bytes, timeout_s: float = 20
+) -> bytes:
     """redis-cli on a terminal: types the lines, returns the output once ``until`` is in it."""
     ours, theirs = pty.openpty()
     argv = ["redis-cli", "-p", str(server.port), *args]
-    process = subprocess.Popen(argv, stdin=theirs, stdout=theirs, stderr=theirs,
-                               env=os.environ | {"TERM": "dumb"})
+    process = subprocess.Popen(
+        argv, stdin=theirs, stdout=theirs, stderr=theirs, env=os.environ | {"TERM": "dumb"}
+    )
     os.close(theirs)
     out = b""
     try:
@@ -66,7 +74,8 @@ def test_arguments_and_stdin(server: Server) -> None:
     assert cli(server, "--no-raw", "CONFIG", "GET", "timeout") == b'1) "timeout"\n2) "0"\n'
     assert cli(server, "-3", "--no-raw", "CONFIG", "GET", "timeout") == b'1# "timeout" => "0"\n'
     assert cli(server, stdin=b"SET a 1\nINCR a\nMULTI\nINCR a\nEXEC\nGET a\n") == (
-        b"OK\n2\nOK\nQUEUED\n3\n3\n")
+        b"OK\n2\nOK\nQUEUED\n3\n3\n"
+    )
     assert b"unknown command" in cli(server, "NOSUCH")
 
 
@@ -88,8 +97,12 @@ def test_pipe(server: Server) -> None:
     count = 20_000
     stream = b"".join(encode(["SET", f"k{n}", f"v{n}"]) for n in range(count))
     stream += encode(["NOSUCH"]) + encode(["INCR", "k1"])
-    done = subprocess.run(["redis-cli", "-p", str(server.port), "--pipe"], input=stream,
-                          capture_output=True, timeout=60)
+    done = subprocess.run(
+        ["redis-cli", "-p", str(server.port), "--pipe"],
+        input=stream,
+        capture_output=True,
+        timeout=60,
+    )
     assert f"errors: 2, replies: {count + 2}".encode() in done.stdout, done.stdout
     with server.client() as c:
         assert c.cmd("DBSIZE") == count
@@ -134,24 +147,44 @@ def test_rdb_and_other_absent_modes_end(server: Server, target: str) -> None:
     if target == "redis":
         return
     for mode in (["--rdb", "/dev/null"], ["--replica"], ["--hotkeys"]):
-        done = subprocess.run(["redis-cli", "-p", str(server.port), *mode], stdin=subprocess.DEVNULL,
-                              capture_output=True, timeout=20)
+        done = subprocess.run(
+            ["redis-cli", "-p", str(server.port), *mode],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=20,
+        )
         assert done.returncode != 0 or done.stdout or done.stderr
     with server.client() as c:
         assert c.cmd("PING") == b"PONG"
 
 
-@pytest.mark.parametrize("options", [
-    ["-t", "ping,set,get,incr,mset", "-n", "2000"],
-    ["-t", "set,get", "-n", "2000", "-P", "32", "-r", "500", "-d", "300"],
-    ["-t", "set,get", "-n", "200", "-c", "4", "-d", "1000000"],
-], ids=["defaults", "pipelined", "large"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["-t", "ping,set,get,incr,mset", "-n", "2000"],
+        ["-t", "set,get", "-n", "2000", "-P", "32", "-r", "500", "-d", "300"],
+        ["-t", "set,get", "-n", "200", "-c", "4", "-d", "1000000"],
+    ],
+    ids=["defaults", "pipelined", "large"],
+)
 def test_benchmark(server: Server, options: list[str]) -> None:
-    done = subprocess.run(["redis-benchmark", "-p", str(server.port), "-q", *options],
-                          capture_output=True, timeout=100)
+    done = subprocess.run(
+        ["redis-benchmark", "-p", str(server.port), "-q", *options],
+        capture_output=True,
+        timeout=100,
+    )
     out = done.stdout.replace(b"\r", b"\n")
     assert done.returncode == 0, out[-500:] + done.stderr
     assert b"rror" not in out + done.stderr, out[-500:] + done.stderr
-    names = {"ping": b"PING_MBULK", "set": b"SET:", "get": b"GET:", "incr": b"INCR:", "mset": b"MSET"}
+    names = {
+        "ping": b"PING_MBULK",
+        "set": b"SET:",
+        "get": b"GET:",
+        "incr": b"INCR:",
+        "mset": b"MSET",
+    }
     for test in options[1].split(","):
-        assert re.search(re.escape(names[test]) + rb".*requests per second", out), (test, out[-500:])
+        assert re.search(re.escape(names[test]) + rb".*requests per second", out), (
+            test,
+            out[-500:],
+        )

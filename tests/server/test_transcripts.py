@@ -34,9 +34,13 @@ def recorded(request: pytest.FixtureRequest):
 
 
 @pytest.mark.parametrize("case", [param(c) for c in CASES])
-def test_transcript(case: Case, request: pytest.FixtureRequest, server: Server,
-                    new_server: Callable[..., Server],
-                    recorded: dict[Path, dict[int, list[str]]]) -> None:
+def test_transcript(
+    case: Case,
+    request: pytest.FixtureRequest,
+    server: Server,
+    new_server: Callable[..., Server],
+    recorded: dict[Path, dict[int, list[str]]],
+) -> None:
     target_server = new_server(**case.options) if case.own_server else server
     record = bool(request.config.getoption("--record"))
     player = Player(case, target_server.client, record)

@@ -13,8 +13,22 @@ from harness import NIL, Client, Server, Simple
 KIB = 1 << 10
 MIB = 1 << 20
 # Around inline-max and the direct-receive limit (16 KiB), a page, a slab chunk, a large KV block.
-SIZES = [0, 1, 4095, 4096, 16383, 16384, 16385, 100_000, 256 * KIB, 256 * KIB + 1,
-         2 * MIB - 1, 2 * MIB, 2 * MIB + 1, 32 * MIB]
+SIZES = [
+    0,
+    1,
+    4095,
+    4096,
+    16383,
+    16384,
+    16385,
+    100_000,
+    256 * KIB,
+    256 * KIB + 1,
+    2 * MIB - 1,
+    2 * MIB,
+    2 * MIB + 1,
+    32 * MIB,
+]
 
 
 def body(size: int, seed: int = 0) -> bytes:
@@ -134,8 +148,13 @@ def test_pipeline_of_a_thousand(c: Client) -> None:
     assert writes == [b"OK"] * 1000 and all(isinstance(w, Simple) for w in writes)
     assert c.pipeline([("GET", f"k{n}") for n in range(1000)]) == [b"v%d" % n for n in range(1000)]
     assert c.pipeline([("INCR", "n")] * 1000) == list(range(1, 1001))
-    mixed = c.pipeline([x for n in range(300) for x in
-                        (("SET", "m", str(n)), ("GET", "m"), ("INCR", "m"), ("DEL", "m"))])
+    mixed = c.pipeline(
+        [
+            x
+            for n in range(300)
+            for x in (("SET", "m", str(n)), ("GET", "m"), ("INCR", "m"), ("DEL", "m"))
+        ]
+    )
     want: list[object] = []
     for n in range(300):
         want += [b"OK", str(n).encode(), n + 1, 1]

@@ -52,7 +52,6 @@ from harness import (
     Double,
     Error,
     Map,
-    Null,
     Push,
     Reply,
     SetReply,
@@ -62,7 +61,11 @@ from harness import (
 )
 
 WORDS: dict[str, Reply] = {
-    "nil": NIL, "nil-array": NIL_ARRAY, "null": NULL, "true": True, "false": False,
+    "nil": NIL,
+    "nil-array": NIL_ARRAY,
+    "null": NULL,
+    "true": True,
+    "false": False,
 }
 ESCAPES = {"n": 10, "r": 13, "t": 9, "b": 8, "a": 7}
 

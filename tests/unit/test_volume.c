@@ -288,6 +288,10 @@ TEST(hits_belong_to_one_life)
     volumes_mark_hit(g.volumes, (struct place){p.volume, p.generation, RIG_SIZE * 9});
     volumes_mark_hit(g.volumes, (struct place){99, 1, 0});
     CHECK(!volumes_was_hit(g.volumes, (struct place){p.volume, p.generation, RIG_SIZE * 9}));
+    volumes_clear_hit(g.volumes, p);
+    CHECK(!volumes_was_hit(g.volumes, p));
+    volumes_clear_hit(g.volumes, p);
+    volumes_mark_hit(g.volumes, p);
     for (size_t i = 0; i < PER_VOLUME; i++)
         volumes_unref(g.volumes, places[i], 2 * MB);
     rig_checkpoint(&g);
@@ -297,7 +301,7 @@ TEST(hits_belong_to_one_life)
     rig_fini(&g);
 }
 
-TEST(victims_are_sealed_and_not_empty)
+TEST(the_emptiest_sealed_volume_is_the_one_to_empty)
 {
     struct place places[64];
     struct volume_row row;
@@ -305,17 +309,53 @@ TEST(victims_are_sealed_and_not_empty)
 
     rig_init(&g, 5);
     rig_start(&g, NULL, 0);
-    CHECK(!volumes_oldest(g.volumes, &row) && !volumes_emptiest(g.volumes, &row));
+    CHECK(!volumes_emptiest(g.volumes, &row));
     CHECK_EQ_U64(fill_up(&g, places, 64), 4 * PER_VOLUME);
-    CHECK(volumes_oldest(g.volumes, &row));
-    CHECK_EQ_U64(row.number, places[0].volume);
     volumes_unref(g.volumes, places[PER_VOLUME], 2 * MB);
     CHECK(volumes_emptiest(g.volumes, &row));
     CHECK_EQ_U64(row.number, places[PER_VOLUME].volume);
-    for (size_t i = 0; i < PER_VOLUME; i++)
-        volumes_unref(g.volumes, places[i], 2 * MB);
-    CHECK(volumes_oldest(g.volumes, &row)); /* the first is empty now */
+    CHECK_EQ_U64(row.live_records, PER_VOLUME - 1);
+    volumes_shun(g.volumes, row.number);
+    CHECK(volumes_emptiest(g.volumes, &row));
+    CHECK_NE_INT(row.number, places[PER_VOLUME].volume);
+    volumes_unref(g.volumes, places[PER_VOLUME + 1], 2 * MB); /* worth another try */
+    CHECK(volumes_emptiest(g.volumes, &row));
     CHECK_EQ_U64(row.number, places[PER_VOLUME].volume);
+    rig_fini(&g);
+}
+
+TEST(volumes_are_walked_in_the_order_of_opening)
+{
+    struct place places[64];
+    struct volume_row row = {0};
+    struct rig g;
+
+    rig_init(&g, 5);
+    rig_start(&g, NULL, 0);
+    CHECK(!volumes_after(g.volumes, 0, &row));
+    fill_up(&g, places, 64);
+    for (size_t i = 0; i < PER_VOLUME; i++)
+        volumes_unref(g.volumes, places[i], 2 * MB); /* the first is empty: not visited */
+    for (size_t i = 1; i < 4; i++) {
+        CHECK(volumes_after(g.volumes, row.opened_ms, &row));
+        CHECK_EQ_U64(row.number, places[i * PER_VOLUME].volume);
+    }
+    CHECK(!volumes_after(g.volumes, row.opened_ms, &row));
+    rig_fini(&g);
+}
+
+TEST(move_room_counts_what_move_can_have)
+{
+    struct place places[64], p;
+    struct rig g;
+
+    rig_init(&g, 4);
+    rig_start(&g, NULL, 0);
+    fill_up(&g, places, 64);
+    CHECK_EQ_U64(volumes_move_room(g.volumes), slab_capacity(RIG_SIZE)); /* the last FREE one */
+    p = alloc_one(&g, 2 * MB, true);
+    CHECK_EQ_U64(volumes_move_room(g.volumes), slab_capacity(RIG_SIZE) - volume_slot(2 * MB));
+    volumes_unpin(g.volumes, p.volume);
     rig_fini(&g);
 }
 
