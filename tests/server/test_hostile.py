@@ -453,7 +453,7 @@ def test_announced_but_unsent_values_take_no_memory(new_server: Callable[..., Se
 def test_a_stuck_upload_does_not_stop_large_writes_of_others(
     new_server: Callable[..., Server],
 ) -> None:
-    """Announced lengths reserve budget; the reserved room of those who send nothing must come back."""
+    """Announced lengths reserve budget; room reserved by those who send nothing comes back."""
     server = new_server(max_memory_bytes="512mb", progress_timeout="1")
     stuck = []
     try:

@@ -381,7 +381,9 @@ def test_a_full_store_with_nothing_to_evict(new_server: Callable[..., Server]) -
 def test_values_over_the_volume_are_refused(new_server: Callable[..., Server]) -> None:
     server = new_server(max_store_bytes="512mb", volume_size="64mb")
     with server.client(timeout_s=60) as c:
-        limit = int(c.cmd("CONFIG", "GET", "proto-max-bulk-len")[1])  # type: ignore[index, arg-type]
+        reply = c.cmd("CONFIG", "GET", "proto-max-bulk-len")
+        assert isinstance(reply, list) and isinstance(reply[1], bytes)
+        limit = int(reply[1])
         assert limit <= 64 * MIB
         data = body(8 * MIB) * (limit // (8 * MIB) + 1)
         c.ok("SET", "k", data[: limit - 4 * KIB])
