@@ -8,8 +8,8 @@
  * Units     every op and body padded to 8, so an entry's length is a multiple of 8 as libraft wants
  * Atomic    ops of one command follow one another; all but the last carry ENTRY_MORE. Conditions
  *           (OP_IF_*) come first in a unit; if one fails the rest of the unit has no effect
- * Errors    entry_open, entry_next, entry_decode_put: ERR_CORRUPT, ERR_VERSION (newer, or an unknown
- *           op, flag or kind: the node stops), outputs untouched
+ * Errors    entry_open, entry_next, entry_decode_put: ERR_CORRUPT, ERR_VERSION (newer: also an
+ *           unknown op, flag or kind; the node stops), outputs untouched
  * Limits    ENTRY_MAX bytes, which a caller must keep before entry_finish: group and unit lengths
  *           are in len, a unit's ENTRY_HEADER bytes included
  */

@@ -54,7 +54,6 @@ static const op_fn ops[OP_MAX_] = {
 struct unit {
     struct entry_reader reader; /* at its first op */
     uint32_t first, count;      /* op numbers within the entry */
-    uint32_t effects;           /* ops that are no conditions */
     bool may_rebuild;
     enum fsm_status verdict; /* FSM_OK: run it */
     uint32_t needs;          /* FSM_REBUILD: the op that cannot be done here */
@@ -99,9 +98,7 @@ static void scan_unit(struct apply *a, struct entry_reader *r, uint32_t first, s
     do {
         next_op(a, r, &op);
         u->count++;
-        if (!is_condition(&op))
-            u->effects++;
-        else if (!condition_holds(a, &op))
+        if (is_condition(&op) && !condition_holds(a, &op))
             u->verdict = FSM_ABORTED;
         if (op.op == OP_APPEND || op.op == OP_SETRANGE || op.op == OP_RENAME || op.op == OP_COPY)
             u->may_rebuild = true;
@@ -179,7 +176,7 @@ static void run_group(struct apply *a, struct entry_reader r, const struct fsm_o
 
     for (uint32_t first = 0; r.left > 0; first += u.count) {
         scan_unit(a, &r, first, &u);
-        if (u.verdict == FSM_OK && u.effects > 1 && u.may_rebuild)
+        if (u.verdict == FSM_OK && u.count > 1 && u.may_rebuild)
             try_unit(a, &u);
         run_unit(a, &u, o);
     }
