@@ -175,15 +175,19 @@ class Engine:
         """Keys and values of the cache, float32 [1, heads, tokens, head_dim], layer by layer."""
         return [part for layer in self.cache.layers for part in (layer.keys, layer.values)]
 
-    def room(self, tokens: int) -> list[Any]:
-        """Memory for as many tokens, shaped as ``layers``."""
-        shape = (1, self.sizes.heads, tokens, self.sizes.head_dim)
-        return [self._torch.empty(shape) for _ in range(2 * self.sizes.layers)]
+    def room(self, count: int) -> Any:
+        """Memory for stored blocks: float32 [count, layers * 2, heads, 16, head_dim]."""
+        sizes = self.sizes
+        shape = (count, 2 * sizes.layers, sizes.heads, BLOCK_TOKENS, sizes.head_dim)
+        return self._torch.empty(shape)
 
-    def adopt(self, layers: Sequence[Any]) -> None:
-        """Make keys and values shaped as ``layers`` the content of the empty cache."""
-        for index in range(self.sizes.layers):
-            self.cache.update(layers[2 * index], layers[2 * index + 1], index)
+    def adopt(self, stored: Any) -> None:
+        """Make blocks shaped as ``room`` the content of the empty cache."""
+        sizes = self.sizes
+        shape = (2 * sizes.layers, 1, sizes.heads, -1, sizes.head_dim)
+        parts = stored.permute(1, 2, 0, 3, 4).reshape(shape)
+        for index in range(sizes.layers):
+            self.cache.update(parts[2 * index], parts[2 * index + 1], index)
 
 
 def blocks(layers: Iterable[Any], count: int) -> list[list[Any]]:
@@ -222,11 +226,11 @@ def load(url: str, sizes: Sizes) -> dict[str, Any]:
     begin = time.monotonic()
     with KVCacheClient(url, timeout_s=60) as client:
         found = client.match(keys)
-        layers = engine.room(found * BLOCK_TOKENS)
-        loaded = client.retrieve_batch(keys[:found], blocks(layers, found))
+        room = engine.room(found)
+        loaded = client.retrieve_batch(keys[:found], room)
     assert all(loaded), "a block that was just matched is missing"
     if found:
-        engine.adopt(layers)
+        engine.adopt(room)
     end = time.monotonic()
     return {"blocks": found, "load_s": end - begin, "tokens": engine.answer()}
 
