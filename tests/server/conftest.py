@@ -17,6 +17,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from harness import Server, server_binary  # noqa: E402
 
+# A server that hangs costs one test, not the run. Sanitizer builds are several times slower.
+TEST_TIMEOUT_S = 180
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
@@ -38,6 +41,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(TEST_TIMEOUT_S))
     if config.getoption("--target") != "redis":
         return
     kept = [i for i in items if i.get_closest_marker("ours") is None]

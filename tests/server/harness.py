@@ -361,6 +361,7 @@ class Server:
     proc: subprocess.Popen[bytes] | None = None
     starts: int = 0
     env: dict[str, str] = field(default_factory=dict)
+    password: str = ""  # where no option says it: set in a conf file or at run time
 
     @property
     def data(self) -> Path:
@@ -418,10 +419,14 @@ class Server:
             time.sleep(0.01)
 
     def answers(self) -> bool:
+        """PONG, so the log is replayed; with a password it is PONG behind AUTH that tells."""
         try:
             with Client(self.port, timeout_s=2) as c:
                 reply = c.cmd("PING")
-                return reply == b"PONG" or is_error(reply, b"NOAUTH")
+                if is_error(reply, b"NOAUTH"):
+                    c.cmd("AUTH", self.password or str(self.options.get("requirepass", "")))
+                    reply = c.cmd("PING")
+                return reply == b"PONG"
         except (OSError, ConnectionClosed):
             return False
 

@@ -13,7 +13,16 @@ from collections.abc import Callable
 
 import pytest
 
-from harness import Client, Error, Map, Reply, Server, SetReply
+from harness import (
+    Client,
+    ConnectionClosed,
+    Error,
+    Map,
+    ProtocolViolation,
+    Reply,
+    Server,
+    SetReply,
+)
 
 KEYS = [f"k{n}" for n in range(12)] + ["", "a b", "\x00\xff", "k*", "K0", "k" * 100, "n1", "n2"]
 KEYS.remove("")  # the empty key holds nothing here: transcripts/string_set.txt
@@ -358,7 +367,10 @@ class Pair:
 
     def send(self, conn: int, command: Command) -> None:
         args = [a.encode("latin-1") for a in command]
-        replies = [side[conn].cmd(*args) for side in self.sides]
+        try:
+            replies = [side[conn].cmd(*args) for side in self.sides]
+        except (TimeoutError, ConnectionClosed, ProtocolViolation) as e:
+            raise AssertionError(f"{self.report()}\n{conn} {command}: {e!r}") from None
         self.history.append((conn, command, replies[0], replies[1]))
         if conn == 0:
             if replies[1] == b"QUEUED":

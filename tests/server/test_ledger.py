@@ -9,6 +9,7 @@ import random
 from collections.abc import Callable
 
 import pytest
+
 from harness import Server, wait_until
 from ledger import Load, Worker
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import Client, Server, StartFailed, info_of, server_binary, wait_until
+from harness import Client, Server, StartFailed, free_port, info_of, server_binary, wait_until
 
 pytestmark = pytest.mark.ours
 
@@ -56,6 +56,7 @@ def test_conf_file(new_server: Callable[..., Server], tmp_path: Path) -> None:
     conf.write_text(
         '# a comment\n\ntimeout 77\n  MAXCLIENTS 123\nrequirepass "a b\\x63"\nloglevel   verbose\n'
     )
+    server.password = "a bc"
     run = StartWith(server, [str(conf)])
     run.start()
     with server.client() as c:
@@ -167,7 +168,7 @@ def rewrite_format(server: Server, old: str, new: str) -> None:
     text = "".join(lines)
     assert old in text
     text = text.replace(old, new)
-    path.write_text(text + f"check {xxhash.xxh3_64_hexdigest(text)}\n")
+    path.write_text(text + f"check {xxhash.xxh3_64_hexdigest(text.encode())}\n")
 
 
 def test_format_of_a_newer_version(new_server: Callable[..., Server]) -> None:
@@ -223,7 +224,7 @@ def test_missing_permission(new_server: Callable[..., Server], tmp_path: Path) -
     locked.mkdir(mode=0o700)
     for place in (locked, locked / "data"):
         done = subprocess.run(
-            [str(binary), "--data-dir", str(place), "--port", "0"],
+            [str(binary), "--data-dir", str(place), "--port", str(free_port())],
             user=65534,
             group=65534,
             extra_groups=[],
