@@ -16,6 +16,7 @@
 #include "base/err.h"
 
 static const char *const loglevels[] = {"debug", "verbose", "notice", "warning", NULL};
+static const char *const debug_words[] = {"no", "yes", "local", NULL}; /* enum config_debug */
 
 #define AT(field) offsetof(struct config, field)
 #define KIB ((int64_t)1 << 10)
@@ -41,8 +42,8 @@ static const struct config_row table[] = {
      "yes"},
     {"requirepass", NULL, CONFIG_STRING, CONFIG_MUTABLE | CONFIG_SECRET, AT(requirepass), 0, 0,
      NO_WORDS, ""},
-    {"proto-max-bulk-len", NULL, CONFIG_BYTES, CONFIG_MUTABLE, AT(proto_max_bulk_len), MIB, 2 * GIB,
-     NO_WORDS, "512mb"},
+    {"proto-max-bulk-len", NULL, CONFIG_BYTES, CONFIG_MUTABLE, AT(proto_max_bulk_len), MIB,
+     INT64_MAX, NO_WORDS, "512mb"},
     {"max-store-bytes", NULL, CONFIG_BYTES, 0, AT(max_store_bytes), 0, INT64_MAX, NO_WORDS, "0"},
     {"max-memory-bytes", NULL, CONFIG_BYTES, 0, AT(max_memory_bytes), 0, INT64_MAX, NO_WORDS, "0"},
     {"max-index-bytes", NULL, CONFIG_BYTES, CONFIG_MUTABLE, AT(max_index_bytes), 0, INT64_MAX,
@@ -62,6 +63,7 @@ static const struct config_row table[] = {
      "128"},
     {"latency-monitor-threshold", NULL, CONFIG_INT, CONFIG_MUTABLE, AT(latency_threshold_ms), 0,
      INT64_MAX, NO_WORDS, "0"},
+    {"enable-debug-command", NULL, CONFIG_ENUM, 0, AT(debug_command), 0, 0, debug_words, "no"},
     {"loglevel", NULL, CONFIG_ENUM, CONFIG_MUTABLE, AT(loglevel), 0, 0, loglevels, "notice"},
     {"logfile", NULL, CONFIG_STRING, 0, AT(logfile), 0, 0, NO_WORDS, ""},
     {"save", NULL, CONFIG_STRING, CONFIG_CONSTANT, AT(save), 0, 0, NO_WORDS, ""},
@@ -72,6 +74,7 @@ static const struct config_row table[] = {
 };
 
 #define ROWS (sizeof(table) / sizeof(table[0]))
+_Static_assert(ROWS <= 64, "rows that CONFIG SET changed are bits of one number");
 
 const struct config_row *config_table(size_t *count)
 {
@@ -155,6 +158,11 @@ static bool parse_number(const char *text, bool bytes, int64_t *out)
         if (strcasecmp(end, units[i].name) == 0)
             return !__builtin_mul_overflow((int64_t)v, units[i].factor, out);
     return false;
+}
+
+bool config_number(const struct config_row *row, const char *text, int64_t *out)
+{
+    return parse_number(text, row->type == CONFIG_BYTES, out);
 }
 
 void config_allowed(const struct config_row *row, char *out, size_t size)

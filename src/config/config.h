@@ -42,6 +42,7 @@ struct config {
     /* behaviour */
     int64_t lookup_lease_ms, progress_timeout_s, shutdown_timeout_s;
     int64_t slowlog_slower_us, slowlog_max_len, latency_threshold_ms;
+    int64_t debug_command; /* enum config_debug */
     /* log */
     int64_t loglevel; /* enum logger_level */
     char *logfile;
@@ -49,6 +50,8 @@ struct config {
     char *save, *appendonly, *maxmemory_policy;
     int64_t databases;
 };
+
+enum config_debug { CONFIG_DEBUG_NO, CONFIG_DEBUG_YES, CONFIG_DEBUG_LOCAL };
 
 enum config_type { CONFIG_BOOL, CONFIG_INT, CONFIG_BYTES, CONFIG_STRING, CONFIG_ENUM };
 
@@ -88,7 +91,13 @@ int config_set(struct config *c, const struct config_row *row, const char *value
 void config_get(const struct config *c, const struct config_row *row, char *out);
 /* "yes|no", "1 to 65535", … for messages and documentation. */
 void config_allowed(const struct config_row *row, char *out, size_t size);
+/* The number a text stands for, units included, whatever the allowed range. False: none. */
+bool config_number(const struct config_row *row, const char *text, int64_t *out);
 /* An automatic size that main has decided on. */
 void config_put_number(struct config *c, const struct config_row *row, int64_t value);
+/* CONFIG REWRITE: puts the current values of the rows in `changed` (bits by row) into the file,
+ * each in place of the line that has it, else behind the last line. Everything else stays as it
+ * is. Atomic: a new file is renamed over the old one. */
+int config_rewrite(const struct config *c, const char *path, uint64_t changed, char *detail);
 
 #endif

@@ -1,72 +1,27 @@
 /* SPDX-License-Identifier: MIT */
 /* Reading directives from a conf file and from the command line. A line is words as redis.conf has
- * them: separated by blanks, optionally in double quotes (\" \\ \n \r \t \xHH) or single quotes; a
- * directive that takes text takes all its words, joined by one blank (bind a b).
+ * them (base/words.h); a directive that takes text takes all its words, joined by one blank
+ * (bind a b).
  */
-#include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/err.h"
+#include "base/words.h"
 #include "config/config.h"
 
-static int hex_of(char c)
+/* The next word of *rest into out, which has room for the rest of a line; false at its end. *bad: a
+ * quote is not closed, or text follows a closing one. */
+static bool next_word(struct slice *rest, char *out, bool *bad)
 {
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    c = (char)tolower((unsigned char)c);
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
+    size_t len = 0;
+    enum words_status status = words_next(rest, (uint8_t *)out, &len);
 
-static char unescape(const char **p)
-{
-    char c = *(*p)++;
-
-    switch (c) {
-    case 'n':
-        return '\n';
-    case 'r':
-        return '\r';
-    case 't':
-        return '\t';
-    case 'x':
-        if (hex_of((*p)[0]) >= 0 && hex_of((*p)[1]) >= 0) {
-            c = (char)(hex_of((*p)[0]) * 16 + hex_of((*p)[1]));
-            *p += 2;
-        }
-        return c;
-    default:
-        return c;
-    }
-}
-
-/* The next word of *p into out; false at the end of the line. *bad: a quote was not closed. */
-static bool next_word(const char **p, char *out, bool *bad)
-{
-    char quote = '\0';
-    bool any = false;
-
-    while (isspace((unsigned char)**p))
-        ++*p;
-    while (**p != '\0' && (quote != '\0' || !isspace((unsigned char)**p))) {
-        char c = *(*p)++;
-
-        any = true;
-        if (quote == '\0' && (c == '"' || c == '\'')) {
-            quote = c;
-        } else if (c == quote) {
-            quote = '\0';
-        } else if (quote == '"' && c == '\\' && **p != '\0') {
-            *out++ = unescape(p);
-        } else {
-            *out++ = c;
-        }
-    }
-    *out = '\0';
-    *bad = quote != '\0';
-    return any;
+    *bad = status == WORDS_UNBALANCED;
+    out[status == WORDS_ONE ? len : 0] = '\0';
+    return status == WORDS_ONE;
 }
 
 static int unknown(const char *where, const char *name, char *detail)
@@ -78,17 +33,18 @@ static int unknown(const char *where, const char *name, char *detail)
 
 static int load_line(struct config *c, const char *line, const char *where, char *detail)
 {
+    struct slice rest = slice_str(line);
     char name[CONFIG_LINE_MAX], value[CONFIG_LINE_MAX], word[CONFIG_LINE_MAX];
     const struct config_row *row;
     bool bad, more = false;
 
-    if (!next_word(&line, name, &bad) || name[0] == '#')
+    if (line[strspn(line, " \t")] == '#' || (!next_word(&rest, name, &bad) && !bad))
         return 0;
-    row = config_find(name, strlen(name));
+    row = bad ? NULL : config_find(name, strlen(name));
     if (row == NULL)
-        return unknown(where, name, detail);
+        return unknown(where, bad ? line : name, detail);
     value[0] = '\0';
-    while (!bad && next_word(&line, word, &bad)) {
+    while (!bad && next_word(&rest, word, &bad)) {
         if (more)
             strcat(value, " ");
         strcat(value, word); /* words of one line cannot be longer than the line */

@@ -1,173 +1,486 @@
 /* SPDX-License-Identifier: MIT */
-/* COMMAND: what the command table says, in the shapes of Redis 7. */
-#include <stdio.h>
-
+/* COMMAND: the command table, told to clients. Nothing here knows a command by name. */
+#include "base/assert.h"
+#include "base/glob.h"
+#include "base/number.h"
 #include "server/cmd_server.h"
-#include "server/server.h"
+#include "server/help.h"
+#include "server/syntax.h"
 
-static const struct {
-    unsigned flag;
-    const char *name;
-} flag_names[] = {
-    {CMD_WRITE, "write"},     {CMD_READONLY, "readonly"},         {CMD_DENYOOM, "denyoom"},
-    {CMD_ADMIN, "admin"},     {CMD_NOSCRIPT, "noscript"},         {CMD_LOADING, "loading"},
-    {CMD_STALE, "stale"},     {CMD_SKIP_SLOWLOG, "skip_slowlog"}, {CMD_FAST, "fast"},
-    {CMD_NO_AUTH, "no_auth"}, {CMD_NO_MULTI, "no_multi"},         {CMD_ALLOW_BUSY, "allow_busy"},
+#define WORDS_MAX 24
+
+/* Words of a row, collected before they are counted and sent. */
+struct words {
+    const char *word[WORDS_MAX];
+    size_t count;
 };
-#define FLAGS (sizeof(flag_names) / sizeof(flag_names[0]))
 
-static void emit_flags(struct emit *e, const struct command *c)
+static void put(struct words *w, bool yes, const char *word)
 {
-    size_t n = 0;
-
-    for (size_t i = 0; i < FLAGS; i++)
-        n += (c->flags & flag_names[i].flag) != 0;
-    emit_set(e, n);
-    for (size_t i = 0; i < FLAGS; i++)
-        if (c->flags & flag_names[i].flag)
-            emit_status(e, flag_names[i].name);
+    if (!yes)
+        return;
+    ASSERT(w->count < WORDS_MAX);
+    w->word[w->count++] = word;
 }
 
-static void emit_categories(struct emit *e, const struct command *c)
+static void flags_of(const struct command *c, struct words *w)
 {
-    const char *names[16];
-    size_t n = 0;
+    static const struct {
+        unsigned flag;
+        const char *word;
+    } names[] = {
+        {CMD_WRITE, "write"},         {CMD_READONLY, "readonly"},
+        {CMD_DENYOOM, "denyoom"},     {CMD_ADMIN, "admin"},
+        {CMD_NOSCRIPT, "noscript"},   {CMD_LOADING, "loading"},
+        {CMD_STALE, "stale"},         {CMD_SKIP_SLOWLOG, "skip_slowlog"},
+        {CMD_FAST, "fast"},           {CMD_NO_AUTH, "no_auth"},
+        {CMD_ALLOW_BUSY, "allow_busy"}, {CMD_NO_MULTI, "no_multi"},
+    };
 
-    if (c->flags & CMD_WRITE)
-        names[n++] = "@write";
-    if (c->flags & CMD_READONLY)
-        names[n++] = "@read";
-    if (c->categories & CAT_KEYSPACE)
-        names[n++] = "@keyspace";
-    if (c->categories & CAT_STRING)
-        names[n++] = "@string";
-    if (c->categories & CAT_CONNECTION)
-        names[n++] = "@connection";
-    if (c->categories & CAT_TRANSACTION)
-        names[n++] = "@transaction";
-    if (c->categories & CAT_KVCACHE)
-        names[n++] = "@kvcache";
-    if (c->flags & CMD_ADMIN)
-        names[n++] = "@admin";
-    names[n++] = c->flags & CMD_FAST ? "@fast" : "@slow";
-    if ((c->categories & CAT_DANGEROUS) || (c->flags & CMD_ADMIN))
-        names[n++] = "@dangerous";
-    emit_set(e, n);
-    for (size_t i = 0; i < n; i++)
-        emit_status(e, names[i]);
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+        put(w, (c->flags & names[i].flag) != 0, names[i].word);
+}
+
+/* Some categories follow from flags, as in Redis. */
+static void categories_of(const struct command *c, struct words *w)
+{
+    put(w, (c->categories & CAT_KEYSPACE) != 0, "@keyspace");
+    put(w, (c->flags & CMD_READONLY) != 0, "@read");
+    put(w, (c->flags & CMD_WRITE) != 0, "@write");
+    put(w, (c->categories & CAT_STRING) != 0, "@string");
+    put(w, (c->flags & CMD_ADMIN) != 0, "@admin");
+    put(w, (c->flags & CMD_FAST) != 0, "@fast");
+    put(w, (c->flags & CMD_FAST) == 0, "@slow");
+    put(w, (c->flags & CMD_ADMIN) != 0 || (c->categories & CAT_DANGEROUS) != 0, "@dangerous");
+    put(w, (c->categories & CAT_CONNECTION) != 0, "@connection");
+    put(w, (c->categories & CAT_TRANSACTION) != 0, "@transaction");
+    put(w, (c->categories & CAT_KVCACHE) != 0, "@kvcache");
+}
+
+static void key_flags_of(const struct command *c, struct words *w)
+{
+    bool write = (c->flags & CMD_WRITE) != 0;
+
+    put(w, true, write ? "RW" : "RO");
+    put(w, true, write ? "update" : "access");
+}
+
+static void emit_words(struct emit *e, const struct words *w)
+{
+    emit_set(e, w->count);
+    for (size_t i = 0; i < w->count; i++)
+        emit_status(e, w->word[i]);
 }
 
 static size_t count_subs(const struct command *c)
 {
     size_t n = 0;
 
-    for (const struct command *s = c->subs; s != NULL && s->name != NULL; s++)
+    while (c->subs != NULL && c->subs[n].name != NULL)
         n++;
     return n;
 }
 
-static void emit_command(struct emit *e, const struct command *c)
+static bool shown(const struct command *c)
 {
+    return (c->flags & CMD_INTERNAL) == 0;
+}
+
+static size_t count_commands(void)
+{
+    const struct command *c;
+    size_t n = 0;
+
+    for (size_t i = 0; (c = command_at(i)) != NULL; i++)
+        n += shown(c);
+    return n;
+}
+
+/* "get", "client|id"; NULL: there is none. */
+static const struct command *look_up(struct slice name)
+{
+    const uint8_t *bar = name.len > 0 ? memchr(name.ptr, '|', name.len) : NULL;
+    size_t head = bar != NULL ? (size_t)(bar - name.ptr) : name.len;
+    const struct command *c = command_find(slice_of(name.ptr, head));
+
+    if (c == NULL || !shown(c) || bar == NULL)
+        return c != NULL && shown(c) ? c : NULL;
+    return c->subs != NULL ? command_find_sub(c, slice_of(bar + 1, name.len - head - 1)) : NULL;
+}
+
+/* ---- COMMAND, COMMAND INFO --------------------------------------------------------------- */
+
+static void emit_key_specs(struct emit *e, const struct command *c)
+{
+    struct words flags = {.count = 0};
+
+    if (c->first_key == 0) {
+        emit_set(e, 0);
+        return;
+    }
+    key_flags_of(c, &flags);
+    emit_set(e, 1);
+    emit_map(e, 3);
+    emit_bulk_str(e, "flags");
+    emit_words(e, &flags);
+    emit_bulk_str(e, "begin_search");
+    emit_map(e, 2);
+    emit_bulk_str(e, "type");
+    emit_bulk_str(e, "index");
+    emit_bulk_str(e, "spec");
+    emit_map(e, 1);
+    emit_bulk_str(e, "index");
+    emit_int(e, c->first_key);
+    emit_bulk_str(e, "find_keys");
+    emit_map(e, 2);
+    emit_bulk_str(e, "type");
+    emit_bulk_str(e, "range");
+    emit_bulk_str(e, "spec");
+    emit_map(e, 3);
+    emit_bulk_str(e, "lastkey"); /* counted from the first */
+    emit_int(e, c->last_key < 0 ? c->last_key : c->last_key - c->first_key);
+    emit_bulk_str(e, "keystep");
+    emit_int(e, c->key_step);
+    emit_bulk_str(e, "limit");
+    emit_int(e, 0);
+}
+
+static void emit_info_row(struct emit *e, const struct command *c)
+{
+    struct words flags = {.count = 0}, categories = {.count = 0};
+
+    flags_of(c, &flags);
+    categories_of(c, &categories);
     emit_array(e, 10);
     emit_bulk_str(e, c->name);
     emit_int(e, c->arity);
-    emit_flags(e, c);
+    emit_words(e, &flags);
     emit_int(e, c->first_key);
     emit_int(e, c->last_key);
     emit_int(e, c->key_step);
-    emit_categories(e, c);
-    emit_array(e, 0); /* tips */
-    emit_array(e, 0); /* key specifications: the three numbers above say it all */
-    emit_array(e, count_subs(c));
-    for (const struct command *s = c->subs; s != NULL && s->name != NULL; s++)
-        emit_command(e, s);
+    emit_words(e, &categories);
+    emit_set(e, 0); /* tips for cluster proxies */
+    emit_key_specs(e, c);
 }
 
-static void emit_docs(struct emit *e, const struct command *c)
+/* With its subcommands, whose own lists are empty. */
+static void emit_info(struct emit *e, const struct command *c)
 {
-    bool subs = c->subs != NULL;
+    size_t subs = count_subs(c);
 
-    emit_bulk_str(e, c->name);
-    emit_map(e, subs ? 5 : 4);
-    emit_bulk_str(e, "summary");
-    emit_bulk_str(e, c->summary != NULL ? c->summary : "");
-    emit_bulk_str(e, "since");
-    emit_bulk_str(e, c->since != NULL ? c->since : "");
-    emit_bulk_str(e, "group");
-    emit_bulk_str(e, c->group != NULL ? c->group : "");
-    emit_bulk_str(e, "syntax");
-    emit_bulk_str(e, c->syntax != NULL ? c->syntax : "");
-    if (!subs)
-        return;
-    emit_bulk_str(e, "subcommands");
-    emit_map(e, count_subs(c));
-    for (const struct command *s = c->subs; s->name != NULL; s++)
-        emit_docs(e, s);
-}
-
-static size_t count_all(void)
-{
-    size_t n = 0;
-
-    while (command_at(n) != NULL)
-        n++;
-    return n;
-}
-
-static void info_of(struct request *rq)
-{
-    struct emit *e = request_emit(rq);
-
-    emit_array(e, rq->argc > 2 ? (size_t)rq->argc - 2 : count_all());
-    for (size_t i = 0; rq->argc == 2 && command_at(i) != NULL; i++)
-        emit_command(e, command_at(i));
-    for (int i = 2; i < rq->argc; i++) {
-        const struct command *c = command_find(rq->argv[i]);
-
-        if (c != NULL)
-            emit_command(e, c);
-        else
-            emit_nil_array(e);
-    }
-}
-
-static void docs_of(struct request *rq)
-{
-    struct emit *e = request_emit(rq);
-    size_t n = 0;
-
-    for (int i = 2; i < rq->argc; i++)
-        n += command_find(rq->argv[i]) != NULL;
-    emit_map(e, rq->argc > 2 ? n : count_all());
-    for (size_t i = 0; rq->argc == 2 && command_at(i) != NULL; i++)
-        emit_docs(e, command_at(i));
-    for (int i = 2; i < rq->argc; i++) {
-        const struct command *c = command_find(rq->argv[i]);
-
-        if (c != NULL)
-            emit_docs(e, c);
+    emit_info_row(e, c);
+    emit_set(e, subs);
+    for (size_t i = 0; i < subs; i++) {
+        emit_info_row(e, &c->subs[i]);
+        emit_set(e, 0);
     }
 }
 
 void cmd_command_run(struct request *rq)
 {
     struct emit *e = request_emit(rq);
+    const struct command *c;
 
-    if (rq->argc == 1) {
-        emit_array(e, count_all());
-        for (size_t i = 0; command_at(i) != NULL; i++)
-            emit_command(e, command_at(i));
-    } else if (command_is(rq, 1, "COUNT") && rq->argc == 2) {
-        emit_int(e, (int64_t)count_all());
-    } else if (command_is(rq, 1, "INFO")) {
-        info_of(rq);
-    } else if (command_is(rq, 1, "DOCS")) {
-        docs_of(rq);
-    } else if (command_is(rq, 1, "LIST") && rq->argc == 2) {
-        emit_array(e, count_all());
-        for (size_t i = 0; command_at(i) != NULL; i++)
-            emit_bulk_str(e, command_at(i)->name);
-    } else {
-        command_unknown_sub(rq);
+    emit_array(e, count_commands());
+    for (size_t i = 0; (c = command_at(i)) != NULL; i++)
+        if (shown(c))
+            emit_info(e, c);
+}
+
+static void info_run(struct request *rq)
+{
+    struct emit *e = request_emit(rq);
+
+    if (rq->argc == 2) {
+        cmd_command_run(rq);
+        return;
+    }
+    emit_array(e, (size_t)rq->argc - 2);
+    for (int i = 2; i < rq->argc; i++) {
+        const struct command *c = look_up(rq->argv[i]);
+
+        if (c == NULL)
+            emit_nil(e);
+        else
+            emit_info(e, c);
     }
 }
+
+static void count_run(struct request *rq)
+{
+    emit_int(request_emit(rq), (int64_t)count_commands());
+}
+
+/* ---- COMMAND DOCS ------------------------------------------------------------------------ */
+
+static void emit_argument(struct emit *e, const struct command *c, const struct syntax_arg *a);
+
+static void emit_arguments(struct emit *e, const struct command *c, const struct syntax_arg *list)
+{
+    size_t n = 0;
+
+    for (const struct syntax_arg *a = list; a != NULL; a = a->next)
+        n++;
+    emit_array(e, n);
+    for (const struct syntax_arg *a = list; a != NULL; a = a->next)
+        emit_argument(e, c, a);
+}
+
+static void emit_argument(struct emit *e, const struct command *c, const struct syntax_arg *a)
+{
+    bool key = a->type == SYNTAX_KEY && c->first_key > 0 && a->token[0] == '\0';
+    enum syntax_type type = a->type == SYNTAX_KEY && !key ? SYNTAX_STRING : a->type;
+    struct words flags = {.count = 0};
+
+    put(&flags, a->optional, "optional");
+    put(&flags, a->multiple, "multiple");
+    put(&flags, a->multiple_token, "multiple_token");
+    emit_map(e, 2 + (size_t)key + (a->token[0] != '\0') + (flags.count > 0) +
+                    (a->children != NULL));
+    emit_bulk_str(e, "name");
+    emit_bulk_str(e, a->name);
+    emit_bulk_str(e, "type");
+    emit_bulk_str(e, syntax_type_name(type));
+    if (key) {
+        emit_bulk_str(e, "key_spec_index");
+        emit_int(e, 0);
+    }
+    if (a->token[0] != '\0') {
+        emit_bulk_str(e, "token");
+        emit_bulk_str(e, a->token);
+    }
+    if (flags.count > 0) {
+        emit_bulk_str(e, "flags");
+        emit_words(e, &flags);
+    }
+    if (a->children != NULL) {
+        emit_bulk_str(e, "arguments");
+        emit_arguments(e, c, a->children);
+    }
+}
+
+static void emit_docs(struct emit *e, const struct command *c)
+{
+    struct syntax_arg *arguments = NULL;
+    size_t subs = count_subs(c);
+
+    if (syntax_parse(c->syntax, &arguments) != 0)
+        arguments = NULL; /* a test holds every row to the grammar */
+    emit_bulk_str(e, c->name);
+    emit_map(e, 3 + (size_t)(arguments != NULL) + (size_t)(subs > 0));
+    emit_bulk_str(e, "summary");
+    emit_bulk_str(e, c->summary);
+    emit_bulk_str(e, "since");
+    emit_bulk_str(e, c->since);
+    emit_bulk_str(e, "group");
+    emit_bulk_str(e, c->group);
+    if (arguments != NULL) {
+        emit_bulk_str(e, "arguments");
+        emit_arguments(e, c, arguments);
+        syntax_free(arguments);
+    }
+    if (subs == 0)
+        return;
+    emit_bulk_str(e, "subcommands");
+    emit_map(e, subs);
+    for (size_t i = 0; i < subs; i++)
+        emit_docs(e, &c->subs[i]);
+}
+
+static void docs_run(struct request *rq)
+{
+    struct emit *e = request_emit(rq);
+    const struct command *c;
+    size_t found = 0;
+
+    if (rq->argc == 2) {
+        emit_map(e, count_commands());
+        for (size_t i = 0; (c = command_at(i)) != NULL; i++)
+            if (shown(c))
+                emit_docs(e, c);
+        return;
+    }
+    for (int i = 2; i < rq->argc; i++)
+        found += look_up(rq->argv[i]) != NULL;
+    emit_map(e, found);
+    for (int i = 2; i < rq->argc; i++)
+        if ((c = look_up(rq->argv[i])) != NULL)
+            emit_docs(e, c);
+}
+
+/* ---- COMMAND LIST ------------------------------------------------------------------------ */
+
+enum filter { FILTER_NONE, FILTER_MODULE, FILTER_CATEGORY, FILTER_PATTERN };
+
+static bool matches(const struct command *c, enum filter filter, struct slice arg)
+{
+    struct words categories = {.count = 0};
+
+    switch (filter) {
+    case FILTER_NONE:
+        return true;
+    case FILTER_MODULE:
+        return false; /* there are none */
+    case FILTER_PATTERN:
+        return arg.len <= GLOB_PATTERN_MAX && glob_match(arg, slice_str(c->name), true);
+    case FILTER_CATEGORY:
+        categories_of(c, &categories);
+        for (size_t i = 0; i < categories.count; i++)
+            if (number_is_word(arg, categories.word[i] + 1))
+                return true;
+        return false;
+    }
+    return false;
+}
+
+/* Counts the rows that match, or sends their names. */
+static size_t list_names(struct emit *e, enum filter filter, struct slice arg, bool send)
+{
+    const struct command *c;
+    size_t n = 0;
+
+    for (size_t i = 0; (c = command_at(i)) != NULL; i++) {
+        size_t subs = count_subs(c);
+
+        if (!shown(c))
+            continue;
+        for (size_t k = 0; k <= subs; k++) {
+            const struct command *row = k == 0 ? c : &c->subs[k - 1];
+
+            if (!matches(row, filter, arg))
+                continue;
+            n++;
+            if (send)
+                emit_bulk_str(e, row->name);
+        }
+    }
+    return n;
+}
+
+static void list_run(struct request *rq)
+{
+    enum filter filter = FILTER_NONE;
+    struct slice arg = {NULL, 0};
+    struct emit *e;
+
+    if (rq->argc != 2) {
+        if (rq->argc != 5 || !command_is(rq, 2, "filterby")) {
+            command_syntax_error(rq);
+            return;
+        }
+        filter = command_is(rq, 3, "module")    ? FILTER_MODULE
+                 : command_is(rq, 3, "aclcat")  ? FILTER_CATEGORY
+                 : command_is(rq, 3, "pattern") ? FILTER_PATTERN
+                                                : FILTER_NONE;
+        if (filter == FILTER_NONE) {
+            command_syntax_error(rq);
+            return;
+        }
+        arg = rq->argv[4];
+    }
+    e = request_emit(rq);
+    emit_array(e, list_names(e, filter, arg, false));
+    list_names(e, filter, arg, true);
+}
+
+/* ---- COMMAND GETKEYS ---------------------------------------------------------------------- */
+
+/* The command in argv[2…]; NULL: an error was replied. */
+static const struct command *inner_command(struct request *rq)
+{
+    const struct command *c = look_up(rq->argv[2]);
+    int argc = rq->argc - 2;
+
+    if (c != NULL && c->subs != NULL && argc > 1)
+        c = command_find_sub(c, rq->argv[3]);
+    if (c == NULL)
+        request_error(rq, "ERR Invalid command specified");
+    else if (c->first_key == 0)
+        request_error(rq, "ERR The command has no key arguments");
+    else if (c->arity >= 0 ? argc != c->arity : argc < -c->arity)
+        request_error(rq, "ERR Invalid number of arguments specified for command");
+    else
+        return c;
+    return NULL;
+}
+
+static void emit_keys(struct request *rq, bool with_flags)
+{
+    const struct command *c = inner_command(rq);
+    struct words flags = {.count = 0};
+    struct emit *e;
+    int last, count;
+
+    if (c == NULL)
+        return;
+    last = c->last_key < 0 ? rq->argc - 2 + c->last_key : c->last_key;
+    count = (last - c->first_key) / c->key_step + 1;
+    key_flags_of(c, &flags);
+    e = request_emit(rq);
+    emit_array(e, (size_t)count);
+    for (int i = 0; i < count; i++) {
+        if (with_flags)
+            emit_array(e, 2);
+        emit_bulk(e, rq->argv[2 + c->first_key + i * c->key_step]);
+        if (with_flags)
+            emit_words(e, &flags);
+    }
+}
+
+static void getkeys_run(struct request *rq)
+{
+    emit_keys(rq, false);
+}
+
+static void getkeysandflags_run(struct request *rq)
+{
+    emit_keys(rq, true);
+}
+
+static void help_run(struct request *rq)
+{
+    static const char *const lines[] = {
+        "(no subcommand)",
+        "    Return details about all commands.",
+        "COUNT",
+        "    Return the total number of commands in this server.",
+        "LIST [FILTERBY (MODULE <name>|ACLCAT <category>|PATTERN <pattern>)]",
+        "    Return a list of the commands in this server.",
+        "INFO [<command-name> ...]",
+        "    Return details about multiple commands.",
+        "    If no command names are given, details for all commands are returned.",
+        "DOCS [<command-name> ...]",
+        "    Return documentation details about multiple commands.",
+        "    If no command names are given, documentation details for all",
+        "    commands are returned.",
+        "GETKEYS <full-command>",
+        "    Return the keys from a full command.",
+        "GETKEYSANDFLAGS <full-command>",
+        "    Return the keys and the access flags from a full command.",
+        NULL,
+    };
+
+    help_reply(rq, lines);
+}
+
+#define ROW(name_, arity_, run_, since_, syntax_, summary_)                                        \
+    {.name = "command|" name_, .arity = (arity_), .flags = CMD_LOADING | CMD_STALE,                \
+     .categories = CAT_CONNECTION, .run = (run_), .group = "server", .since = (since_),            \
+     .syntax = (syntax_), .summary = (summary_)}
+
+const struct command subs_command[] = {
+    ROW("count", 2, count_run, "2.8.13", "", "Returns a count of commands."),
+    ROW("docs", -2, docs_run, "7.0.0", "[command-name ...]",
+        "Returns documentary information about one, multiple or all commands."),
+    ROW("getkeys", -4, getkeys_run, "2.8.13", "command [arg ...]",
+        "Extracts the key names from an arbitrary command."),
+    ROW("getkeysandflags", -4, getkeysandflags_run, "7.0.0", "command [arg ...]",
+        "Extracts the key names and access flags for an arbitrary command."),
+    ROW("info", -2, info_run, "2.8.13", "[command-name ...]",
+        "Returns information about one, multiple or all commands."),
+    ROW("list", -2, list_run, "7.0.0",
+        "[FILTERBY <MODULE module-name | ACLCAT category | PATTERN pattern>]",
+        "Returns a list of command names."),
+    HELP_ROW("command", CAT_CONNECTION, help_run),
+    {.name = NULL},
+};

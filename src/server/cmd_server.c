@@ -1,226 +1,27 @@
 /* SPDX-License-Identifier: MIT */
-/* The server's own commands: CONFIG MEMORY OBJECT SLOWLOG LATENCY SHUTDOWN TIME LASTSAVE FUNCTION
- * BACKUP. INFO and COMMAND are in files of their own. */
-#include <ctype.h>
-#include <stdio.h>
-#include <stdlib.h>
-
-#include "base/assert.h"
-#include "base/err.h"
-#include "base/glob.h"
-#include "base/logger.h"
-#include "base/number.h"
+/* The server's own commands: SHUTDOWN TIME LASTSAVE FUNCTION BACKUP, and the table of the group.
+ * INFO, COMMAND, CONFIG, MEMORY, OBJECT, SLOWLOG, LATENCY, DEBUG are in files of their own.
+ */
 #include "server/cmd_server.h"
-#include "server/conn_int.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "base/err.h"
+#include "base/logger.h"
 #include "server/help.h"
 #include "server/server.h"
-#include "server/stats.h"
 
-/* ---- CONFIG ------------------------------------------------------------------------------ */
-
-static bool row_matches(struct request *rq, const struct config_row *row)
-{
-    for (int i = 2; i < rq->argc; i++)
-        if (rq->argv[i].len <= GLOB_PATTERN_MAX &&
-            glob_match(rq->argv[i], slice_str(row->name), true))
-            return true;
-    return false;
-}
-
-static void config_get_run(struct request *rq)
-{
-    const struct config_row *rows;
-    struct emit *e = request_emit(rq);
-    size_t count, matches = 0;
-    char text[CONFIG_LINE_MAX];
-
-    rows = config_table(&count);
-    for (size_t i = 0; i < count; i++)
-        matches += row_matches(rq, &rows[i]);
-    emit_map(e, matches);
-    for (size_t i = 0; i < count; i++) {
-        if (!row_matches(rq, &rows[i]))
-            continue;
-        config_get(rq->server->config, &rows[i], text);
-        emit_bulk_str(e, rows[i].name);
-        emit_bulk_str(e, text);
-    }
-}
-
-static void config_applied(struct server *s)
-{
-    const struct config *c = s->config;
-
-    logger_set_level((enum logger_level)c->loglevel);
-    s->fsm.value_max = (size_t)c->proto_max_bulk_len;
-    if (s->store != NULL)
-        store_set_limits(s->store, (uint64_t)c->max_store_bytes, (uint64_t)c->max_index_bytes);
-    stats_slowlog_trim(s);
-    for (struct conn *conn = s->conns; conn != NULL; conn = conn->next)
-        conn_set_limits(conn);
-}
-
-/* Every pair is tried on a copy of the value first; nothing changes unless all of them may. */
-static bool config_pair(struct request *rq, int i, bool apply)
-{
-    const struct config_row *row = config_find((const char *)rq->argv[i].ptr, rq->argv[i].len);
-    char value[CONFIG_LINE_MAX], old[CONFIG_LINE_MAX], detail[CONFIG_DETAIL_MAX];
-
-    if (row == NULL) {
-        emit_errorf(request_emit(rq),
-                    "ERR Unknown option or number of arguments for CONFIG SET - '%.*s'",
-                    (int)(rq->argv[i].len < 128 ? rq->argv[i].len : 128),
-                    (const char *)rq->argv[i].ptr);
-        return false;
-    }
-    if (!(row->flags & CONFIG_MUTABLE)) {
-        emit_errorf(request_emit(rq),
-                    "ERR CONFIG SET failed (possibly related to argument '%s') - can't set "
-                    "immutable config",
-                    row->name);
-        return false;
-    }
-    snprintf(value, sizeof(value), "%.*s", (int)rq->argv[i + 1].len,
-             (const char *)rq->argv[i + 1].ptr);
-    config_get(rq->server->config, row, old);
-    if (rq->argv[i + 1].len >= sizeof(value) ||
-        config_set(rq->server->config, row, value, "CONFIG SET", detail) != 0) {
-        char allowed[160];
-
-        config_allowed(row, allowed, sizeof(allowed));
-        emit_errorf(request_emit(rq),
-                    "ERR CONFIG SET failed (possibly related to argument '%s') - argument must be "
-                    "%s",
-                    row->name, allowed);
-        return false;
-    }
-    if (!apply)
-        config_set(rq->server->config, row, old, "CONFIG SET", detail);
-    return true;
-}
-
-static void config_set_run(struct request *rq)
-{
-    if (rq->argc % 2 != 0) {
-        command_wrong_arity(rq);
-        return;
-    }
-    for (int pass = 0; pass < 2; pass++)
-        for (int i = 2; i < rq->argc; i += 2)
-            if (!config_pair(rq, i, pass == 1))
-                return;
-    config_applied(rq->server);
-    emit_status(request_emit(rq), "OK");
-}
-
-static void config_resetstat_run(struct request *rq)
-{
-    memset(&rq->server->metrics, 0, sizeof(rq->server->metrics));
-    stats_reset(rq->server);
-    emit_status(request_emit(rq), "OK");
-}
-
-/* ---- OBJECT, MEMORY ----------------------------------------------------------------------- */
-
-static void object_encoding_run(struct request *rq)
-{
-    struct record r;
-    int64_t v;
-
-    if (!command_lookup(rq, rq->argv[2], &r))
-        emit_nil(request_emit(rq));
-    else if (r.kind == RECORD_INLINE && r.length <= 20 && number_parse_i64(r.data, &v))
-        emit_bulk_str(request_emit(rq), "int");
-    else
-        emit_bulk_str(request_emit(rq), r.length <= 44 ? "embstr" : "raw");
-}
-
-static void object_refcount_run(struct request *rq)
-{
-    struct record r;
-
-    if (command_lookup(rq, rq->argv[2], &r))
-        emit_int(request_emit(rq), 1);
-    else
-        emit_nil(request_emit(rq));
-}
-
-/* Bytes on disk: the index row, and the slot of a value in a volume. */
-static void memory_usage_run(struct request *rq)
-{
-    struct record r;
-
-    if (!command_lookup(rq, rq->argv[2], &r)) {
-        emit_nil(request_emit(rq));
-        return;
-    }
-    emit_int(request_emit(rq), (int64_t)(record_size(&r) + rq->argv[2].len +
-                                         (r.kind == RECORD_SLAB ? volume_slot(r.length) : 0)));
-}
-
-/* ---- SLOWLOG, LATENCY --------------------------------------------------------------------- */
-
-static void slowlog_get_run(struct request *rq)
-{
-    int64_t limit = 10;
-
-    if (rq->argc > 3) {
-        help_wrong_sub(rq);
-        return;
-    }
-    if (rq->argc == 3 && !command_get_range(rq, 2, -1, INT64_MAX, &limit,
-                                            "ERR count should be greater than or equal to -1"))
-        return;
-    stats_slowlog_get(rq, limit);
-}
-
-static void slowlog_len_run(struct request *rq)
-{
-    emit_int(request_emit(rq), (int64_t)stats_slowlog_len(rq->server));
-}
-
-static void slowlog_reset_run(struct request *rq)
-{
-    stats_slowlog_reset(rq->server);
-    emit_status(request_emit(rq), "OK");
-}
-
-static void latency_latest_run(struct request *rq)
-{
-    stats_latency_latest(rq);
-}
-
-static void latency_history_run(struct request *rq)
-{
-    stats_latency_history(rq, rq->argv[2]);
-}
-
-static void latency_reset_run(struct request *rq)
-{
-    int64_t n = 0;
-
-    if (rq->argc == 2)
-        n = stats_latency_reset(rq->server, slice_of(NULL, 0));
-    for (int i = 2; i < rq->argc; i++)
-        n += stats_latency_reset(rq->server, rq->argv[i]);
-    emit_int(request_emit(rq), n);
-}
-
-static void latency_doctor_run(struct request *rq)
-{
-    stats_latency_doctor(rq);
-}
-
-static void latency_graph_run(struct request *rq)
-{
-    stats_latency_graph(rq, rq->argv[2]);
-}
-
-/* ---- FUNCTION: there are none ------------------------------------------------------------- */
+/* ---- FUNCTION: there are none, but clients flush them --------------------------------------- */
 
 static void function_flush_run(struct request *rq)
 {
-    emit_status(request_emit(rq), "OK");
+    if (rq->argc > 3)
+        help_wrong_sub(rq);
+    else if (rq->argc == 3 && !command_is(rq, 2, "sync") && !command_is(rq, 2, "async"))
+        request_error(rq, "ERR FUNCTION FLUSH only supports SYNC|ASYNC option");
+    else
+        emit_status(request_emit(rq), "OK");
 }
 
 static void function_list_run(struct request *rq)
@@ -228,171 +29,185 @@ static void function_list_run(struct request *rq)
     emit_array(request_emit(rq), 0);
 }
 
+static void function_stats_run(struct request *rq)
+{
+    struct emit *e = request_emit(rq);
+
+    emit_map(e, 2);
+    emit_bulk_str(e, "running_script");
+    emit_nil(e);
+    emit_bulk_str(e, "engines");
+    emit_map(e, 0);
+}
+
+static void function_help_run(struct request *rq)
+{
+    static const char *const lines[] = {
+        "FLUSH [ASYNC|SYNC]",
+        "    Answer OK: there are no libraries.",
+        "LIST [LIBRARYNAME PATTERN] [WITHCODE]",
+        "    Return an empty list.",
+        "STATS",
+        "    Return that nothing runs and no engine is there.",
+        NULL,
+    };
+
+    help_reply(rq, lines);
+}
+
+#define FUNCTION_ROW(name_, arity_, flags_, run_, syntax_, summary_)                               \
+    {                                                                                              \
+        .name = "function|" name_, .arity = (arity_), .flags = CMD_NOSCRIPT | (flags_),            \
+        .run = (run_), .group = "scripting", .since = "7.0.0", .syntax = (syntax_),                \
+        .summary = (summary_)                                                                      \
+    }
+
+static const struct command subs_function[] = {
+    FUNCTION_ROW("flush", -2, 0, function_flush_run, "[ASYNC | SYNC]", "Deletes all libraries."),
+    FUNCTION_ROW("list", -2, 0, function_list_run, "[LIBRARYNAME library-name] [WITHCODE]",
+                 "Returns information about all libraries."),
+    FUNCTION_ROW("stats", 2, CMD_ALLOW_BUSY, function_stats_run, "",
+                 "Returns information about a function during execution."),
+    HELP_ROW("function", 0, function_help_run),
+    {.name = NULL},
+};
+
 /* ---- process ------------------------------------------------------------------------------ */
 
+/* The clock that expiry goes by. */
 static void time_run(struct request *rq)
 {
-    uint64_t ms = clock_now_ms(&rq->server->clock);
+    const struct clock *c = &rq->server->clock;
     struct emit *e = request_emit(rq);
 
     emit_array(e, 2);
-    emit_bulkf(e, "%llu", (unsigned long long)(ms / 1000));
-    emit_bulkf(e, "%llu", (unsigned long long)(ms % 1000 * 1000));
+    emit_bulkf(e, "%" PRIu64, clock_now_ms(c) / 1000);
+    emit_bulkf(e, "%" PRIu64, clock_now_ms(c) % 1000 * 1000 + c->carry_us % 1000);
 }
 
 static void lastsave_run(struct request *rq)
 {
     struct store_counts counts;
+    uint64_t ms;
 
     store_get_counts(rq->server->store, &counts);
-    emit_int(request_emit(rq), (int64_t)(counts.last_checkpoint_ms / 1000));
+    ms = counts.last_checkpoint_ms > 0 ? counts.last_checkpoint_ms : rq->server->start_ms;
+    emit_int(request_emit(rq), (int64_t)(ms / 1000));
 }
 
-/* Every acknowledged write is durable, so SAVE and NOSAVE end alike. There is no reply. */
+/* Every acknowledged write is durable, there are no replicas to wait for and nothing that could
+ * make the stop fail: SAVE, NOSAVE, NOW and FORCE end alike. There is no reply; the connection is
+ * closed when the server is gone. */
 static void shutdown_run(struct request *rq)
 {
-    bool now = false;
+    bool save = false, nosave = false, abort_it = false;
 
     for (int i = 1; i < rq->argc; i++) {
-        if (command_is(rq, i, "ABORT") && rq->argc == 2) {
-            request_error(rq, "ERR No shutdown in progress.");
-            return;
-        }
-        if (command_is(rq, i, "NOW")) {
-            now = true;
-        } else if (!command_is(rq, i, "NOSAVE") && !command_is(rq, i, "SAVE") &&
-                   !command_is(rq, i, "FORCE")) {
+        if (command_is(rq, i, "save")) {
+            save = true;
+        } else if (command_is(rq, i, "nosave")) {
+            nosave = true;
+        } else if (command_is(rq, i, "abort")) {
+            abort_it = true;
+        } else if (!command_is(rq, i, "now") && !command_is(rq, i, "force")) {
             command_syntax_error(rq);
             return;
         }
     }
-    (void)now; /* a clean stop waits for what is in flight only */
-    server_request_stop(rq->server, false);
+    if ((save && nosave) || (abort_it && rq->argc > 2)) {
+        command_syntax_error(rq);
+    } else if (abort_it) {
+        request_error(rq, "ERR No shutdown in progress.");
+    } else {
+        LOG_NOTICE("SHUTDOWN addr=%s", rq->conn != NULL ? rq->conn->peer : "");
+        server_request_stop(rq->server, false);
+    }
 }
 
-static void backup_done(void *ctx, int err, const char *detail)
+/* ---- BACKUP ------------------------------------------------------------------------------- */
+
+static void on_backup(void *ctx, int err, const char *detail)
 {
     struct request *rq = ctx;
 
-    if (err == 0) {
+    if (err == 0)
         emit_status(request_emit(rq), "OK");
-    } else {
-        rq->failed = true;
-        emit_errorf(request_emit(rq), "ERR BACKUP failed: %s", detail);
-    }
+    else
+        request_errorf(rq, "ERR BACKUP failed: %s", detail);
     request_release(rq);
 }
 
 static void backup_run(struct request *rq)
 {
+    struct slice arg = rq->argv[1];
     char dir[4096];
     int err;
 
-    if (rq->argv[1].len == 0 || rq->argv[1].len >= sizeof(dir)) {
+    if (arg.len == 0 || arg.len >= sizeof(dir) || memchr(arg.ptr, '\0', arg.len) != NULL) {
         request_error(rq, "ERR BACKUP needs the path of an empty or absent directory");
         return;
     }
-    memcpy(dir, rq->argv[1].ptr, rq->argv[1].len);
-    dir[rq->argv[1].len] = '\0';
+    memcpy(dir, arg.ptr, arg.len);
+    dir[arg.len] = '\0';
     request_hold(rq);
-    err = store_backup(rq->server->store, dir, backup_done, rq);
-    if (err != 0) {
-        request_error(rq, err == ERR_AGAIN ? "ERR a BACKUP is running" : "ERR BACKUP failed");
-        request_release(rq);
-    }
+    err = store_backup(rq->server->store, dir, on_backup, rq);
+    if (err == 0)
+        return;
+    if (err == ERR_AGAIN)
+        request_error(rq, "ERR a BACKUP is running already: INFO storage shows how far it is");
+    else
+        request_errorf(rq, "ERR BACKUP failed: %s", err_text(err));
+    request_release(rq);
 }
 
+/* ---- the table ---------------------------------------------------------------------------- */
+
 #define ADMIN (CMD_ADMIN | CMD_NOSCRIPT | CMD_LOADING | CMD_STALE)
-#define ANYTIME (CMD_LOADING | CMD_STALE | CMD_UNORDERED)
-#define ROW(n, ar, fl, cat, grp, snc, syn, sum, r)                                                 \
+#define ANYTIME (CMD_LOADING | CMD_STALE)
+#define ROW(name_, arity_, flags_, cat_, since_, syntax_, summary_, run_)                          \
     {                                                                                              \
-        .name = n, .arity = ar, .flags = fl, .categories = cat, .run = r, .group = grp,            \
-        .since = snc, .syntax = syn, .summary = sum                                                \
+        .name = (name_), .arity = (arity_), .flags = (flags_), .categories = (cat_),               \
+        .group = "server", .since = (since_), .syntax = (syntax_), .summary = (summary_),          \
+        .run = (run_)                                                                              \
     }
-#define KEYROW(n, grp, snc, syn, sum, r)                                                           \
+#define CONTAINER(name_, group_, since_, subs_, summary_)                                          \
     {                                                                                              \
-        .name = n, .arity = -3, .flags = CMD_READONLY, .categories = CAT_KEYSPACE, .first_key = 2, \
-        .last_key = 2, .key_step = 1, .run = r, .group = grp, .since = snc, .syntax = syn,         \
-        .summary = sum                                                                             \
+        .name = (name_), .arity = -2, .subs = (subs_), .group = (group_), .since = (since_),       \
+        .syntax = "", .summary = (summary_)                                                        \
     }
 
-static const struct command subs_config[] = {
-    ROW("config|get", -3, ADMIN, CAT_DANGEROUS, "server", "2.0.0", "parameter [parameter ...]",
-        "Returns the effective values of configuration parameters.", config_get_run),
-    ROW("config|set", -4, ADMIN, CAT_DANGEROUS, "server", "2.0.0",
-        "parameter value [parameter value ...]", "Sets configuration parameters in-flight.",
-        config_set_run),
-    ROW("config|resetstat", 2, ADMIN, CAT_DANGEROUS, "server", "2.0.0", "",
-        "Resets the server's statistics.", config_resetstat_run),
-    {.name = NULL},
-};
-static const struct command subs_object[] = {
-    KEYROW("object|encoding", "generic", "2.2.3", "key",
-           "Returns the internal encoding of an object.", object_encoding_run),
-    KEYROW("object|refcount", "generic", "2.2.3", "key",
-           "Returns the reference count of a value of a key.", object_refcount_run),
-    {.name = NULL},
-};
-static const struct command subs_memory[] = {
-    KEYROW("memory|usage", "server", "4.0.0", "key [SAMPLES count]",
-           "Estimates the space a key takes.", memory_usage_run),
-    {.name = NULL},
-};
-static const struct command subs_slowlog[] = {
-    ROW("slowlog|get", -2, ADMIN, CAT_DANGEROUS, "server", "2.2.12", "[count]",
-        "Returns the slow log's entries.", slowlog_get_run),
-    ROW("slowlog|len", 2, ADMIN, CAT_DANGEROUS, "server", "2.2.12", "",
-        "Returns the number of entries in the slow log.", slowlog_len_run),
-    ROW("slowlog|reset", 2, ADMIN, CAT_DANGEROUS, "server", "2.2.12", "",
-        "Clears all entries from the slow log.", slowlog_reset_run),
-    {.name = NULL},
-};
-static const struct command subs_latency[] = {
-    ROW("latency|latest", 2, ADMIN, CAT_DANGEROUS, "server", "2.8.13", "",
-        "Returns the latest latency samples for all events.", latency_latest_run),
-    ROW("latency|history", 3, ADMIN, CAT_DANGEROUS, "server", "2.8.13", "event",
-        "Returns timestamp-latency samples for an event.", latency_history_run),
-    ROW("latency|reset", -2, ADMIN, CAT_DANGEROUS, "server", "2.8.13", "[event ...]",
-        "Resets the latency data for one or more events.", latency_reset_run),
-    ROW("latency|doctor", 2, ADMIN, CAT_DANGEROUS, "server", "2.8.13", "",
-        "Returns a human-readable latency analysis report.", latency_doctor_run),
-    ROW("latency|graph", 3, ADMIN, CAT_DANGEROUS, "server", "2.8.13", "event",
-        "Returns a latency graph for an event.", latency_graph_run),
-    {.name = NULL},
-};
-static const struct command subs_function[] = {
-    ROW("function|flush", -2, CMD_NOSCRIPT, 0, "scripting", "7.0.0", "[ASYNC | SYNC]",
-        "Deletes all libraries: there are none.", function_flush_run),
-    ROW("function|list", -2, CMD_NOSCRIPT, 0, "scripting", "7.0.0", "",
-        "Returns information about all libraries: there are none.", function_list_run),
-    {.name = NULL},
-};
-
-#define CONTAINER(n, sums, s)                                                                      \
-    {                                                                                              \
-        .name = n, .arity = -2, .subs = s, .group = "server", .since = "2.0.0", .syntax = "",      \
-        .summary = sums                                                                            \
-    }
 const struct command commands_server[] = {
-    ROW("info", -1, ANYTIME, CAT_DANGEROUS, "server", "1.0.0", "[section [section ...]]",
+    {.name = "command",
+     .arity = -1,
+     .flags = ANYTIME,
+     .categories = CAT_CONNECTION,
+     .run = cmd_command_run,
+     .subs = subs_command,
+     .group = "server",
+     .since = "2.8.13",
+     .syntax = "",
+     .summary = "Returns detailed information about all commands."},
+    ROW("info", -1, ANYTIME, CAT_DANGEROUS, "1.0.0", "[section ...]",
         "Returns information and statistics about the server.", cmd_info_run),
-    ROW("command", -1, ANYTIME, CAT_CONNECTION, "server", "2.8.13",
-        "[COUNT | LIST | INFO | DOCS] [command ...]", "Returns information about all commands.",
-        cmd_command_run),
-    CONTAINER("config", "A container for server configuration commands.", subs_config),
-    CONTAINER("object", "A container for object introspection commands.", subs_object),
-    CONTAINER("memory", "A container for memory diagnostics commands.", subs_memory),
-    CONTAINER("slowlog", "A container for slow log commands.", subs_slowlog),
-    CONTAINER("latency", "A container for latency diagnostics commands.", subs_latency),
-    CONTAINER("function", "A container for function commands.", subs_function),
-    ROW("time", 1, ANYTIME | CMD_FAST, 0, "server", "2.6.0", "", "Returns the server time.",
-        time_run),
-    ROW("lastsave", 1, CMD_STALE | CMD_FAST | CMD_ADMIN, CAT_DANGEROUS, "server", "1.0.0", "",
+    CONTAINER("config", "server", "2.0.0", subs_config,
+              "A container for server configuration commands."),
+    CONTAINER("memory", "server", "4.0.0", subs_memory,
+              "A container for memory diagnostics commands."),
+    CONTAINER("object", "generic", "2.2.3", subs_object,
+              "A container for object introspection commands."),
+    CONTAINER("slowlog", "server", "2.2.12", subs_slowlog, "A container for slow log commands."),
+    CONTAINER("latency", "server", "2.8.13", subs_latency,
+              "A container for latency diagnostics commands."),
+    CONTAINER("function", "scripting", "7.0.0", subs_function,
+              "A container for function commands."),
+    ROW("debug", -2, ADMIN, 0, "1.0.0", "subcommand [arg ...]",
+        "Helps testing; see DEBUG HELP and enable-debug-command.", cmd_debug_run),
+    ROW("time", 1, ANYTIME | CMD_FAST, 0, "2.6.0", "", "Returns the server time.", time_run),
+    ROW("lastsave", 1, CMD_ADMIN | ANYTIME | CMD_FAST, 0, "1.0.0", "",
         "Returns the Unix timestamp of the last checkpoint.", lastsave_run),
-    ROW("shutdown", -1, ADMIN | CMD_NO_MULTI, CAT_DANGEROUS, "server", "1.0.0",
+    ROW("shutdown", -1, ADMIN | CMD_NO_MULTI | CMD_ALLOW_BUSY, 0, "1.0.0",
         "[NOSAVE | SAVE] [NOW] [FORCE] [ABORT]", "Stops the server.", shutdown_run),
-    ROW("backup", 2, CMD_ADMIN | CMD_NOSCRIPT | CMD_NO_MULTI, CAT_DANGEROUS, "server", "0.1.0",
-        "directory",
+    ROW("backup", 2, CMD_ADMIN | CMD_NOSCRIPT | CMD_NO_MULTI, 0, "0.1.0", "directory",
         "Copies the store, while it serves, into a directory that a server can start on.",
         backup_run),
     {.name = NULL},

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* cmd_server: handlers of the server group that have files of their own.
  *
- * Purpose   INFO (cmd_info.c) and COMMAND (cmd_command.c)
+ * Purpose   INFO (cmd_info.c), COMMAND (cmd_command.c), DEBUG (cmd_debug.c)
  * Threads   loop
  */
 #ifndef SERVER_CMD_SERVER_H
@@ -10,6 +10,7 @@
 #include "server/command.h"
 
 void cmd_info_run(struct request *rq);
-void cmd_command_run(struct request *rq);
+void cmd_command_run(struct request *rq); /* COMMAND alone */
+void cmd_debug_run(struct request *rq);
 
 #endif

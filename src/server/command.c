@@ -21,6 +21,7 @@
 #include "server/stats.h"
 
 #define NAME_MAX_LEN 64
+#define LOADING_GRACE_US 1000000 /* commands wait this long for a start before -LOADING */
 
 static const struct command *const groups[] = {
     commands_string, commands_string_write, commands_key, commands_scan,
@@ -198,8 +199,11 @@ static bool must_wait(const struct conn *c, const struct command *cmd)
 {
     const struct server *s = c->server;
 
-    if (cmd == NULL || s->state == SERVER_LOADING)
+    if (cmd == NULL)
         return false;
+    if (s->state == SERVER_LOADING) /* a short start is no error to anybody */
+        return !(cmd->flags & CMD_LOADING) && c->authenticated &&
+               server_now_us(s) - s->created_us < LOADING_GRACE_US;
     if (c->in_multi && !(cmd->flags & CMD_IMMEDIATE))
         return false; /* it is only queued */
     if (paused(s, cmd))

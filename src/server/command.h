@@ -77,7 +77,8 @@ struct command {
 extern const struct command commands_string[], commands_string_write[], commands_key[],
     commands_kv[], commands_conn[], commands_tx[], commands_server[], commands_scan[];
 /* Subcommands that fill a file of their own. */
-extern const struct command subs_client[];
+extern const struct command subs_client[], subs_command[], subs_config[], subs_memory[],
+    subs_object[], subs_slowlog[], subs_latency[];
 
 void command_init(void); /* builds the look-up; asserts the table is sane */
 const struct command *command_find(struct slice name);

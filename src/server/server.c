@@ -24,6 +24,7 @@
 #include "base/logger.h"
 #include "server/command.h"
 #include "server/scan.h"
+#include "server/memory.h"
 #include "server/stats.h"
 #include "server/tx.h"
 
@@ -152,6 +153,8 @@ static void on_started(void *ctx, int err, const char *detail)
     struct server *s = ctx;
     uint64_t max_applied = 0;
 
+    if (s->stop_requested)
+        return; /* the stop came first: nothing was wrong with the start */
     if (err == 0)
         err = store_recover(s->store, &max_applied, s->start_detail);
     else
@@ -197,7 +200,12 @@ static void on_timer(int fd, short what, void *arg)
     (void)fd;
     (void)what;
     s->timer_ticks++;
+    stats_sample(s);
+    if (s->state == SERVER_LOADING)
+        for (struct conn *c = s->conns; c != NULL; c = c->next)
+            conn_resume(c); /* those that waited for a short start are told now */
     if (s->timer_ticks % TIMEOUT_TICKS == 0) {
+        memory_sample(s);
         conn_check_timeouts(s, s->turn_us);
         s->room_freed = true; /* free disk space does not announce itself */
     }

@@ -19,6 +19,7 @@
 #include "log/log.h"
 #include "metric/metric.h"
 #include "server/conn.h"
+#include "server/stats.h"
 #include "server/tier.h"
 #include "server/write.h"
 #include "store/datadir.h"
@@ -60,6 +61,7 @@ struct server {
     uint64_t turn_us;         /* monotonic, at the turn's start (its events) */
     struct metric_hist turns; /* how long turns take, waiting for events not counted */
     uint64_t timer_ticks;
+    struct load_stats load;  /* stats.c */
     struct conn *conns, *dirty, *ready, *closed;
     struct request *memory_waiters, *turn_waiters;
     struct conn_watch *watches;             /* all of WATCH */
@@ -75,6 +77,7 @@ struct server {
     bool paused_accept;
     uint64_t pause_until_ms; /* CLIENT PAUSE */
     bool pause_all;
+    uint64_t config_changed; /* by CONFIG SET: bits by row of the table, for CONFIG REWRITE */
     /* start and stop */
     int start_err;
     char start_detail[LOG_DETAIL_MAX];

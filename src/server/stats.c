@@ -126,6 +126,38 @@ const struct error_stats *stats_error_at(size_t i)
     return i < STATS_PREFIXES && errors[i].count > 0 ? &errors[i] : NULL;
 }
 
+/* RESETSTAT sets the counters back, so a difference may be negative: then the tick has no rate. */
+static double rate(uint64_t now, uint64_t before, double seconds)
+{
+    return now > before && seconds > 0 ? (double)(now - before) / seconds : 0;
+}
+
+void stats_sample(struct server *s)
+{
+    struct load_stats *l = &s->load;
+    const uint64_t *v = s->metrics.v;
+    uint64_t now_us = server_now_us(s);
+    double seconds = l->at_us != 0 ? (double)(now_us - l->at_us) / 1e6 : 0;
+
+    l->ops[l->next] = rate(v[METRIC_COMMANDS], l->commands, seconds);
+    l->in[l->next] = rate(v[METRIC_BYTES_IN], l->bytes_in, seconds);
+    l->out[l->next] = rate(v[METRIC_BYTES_OUT], l->bytes_out, seconds);
+    l->next = (l->next + 1) % LOAD_SAMPLES;
+    l->at_us = now_us;
+    l->commands = v[METRIC_COMMANDS];
+    l->bytes_in = v[METRIC_BYTES_IN];
+    l->bytes_out = v[METRIC_BYTES_OUT];
+}
+
+double stats_rate(const double *samples)
+{
+    double sum = 0;
+
+    for (unsigned i = 0; i < LOAD_SAMPLES; i++)
+        sum += samples[i];
+    return sum / LOAD_SAMPLES;
+}
+
 void stats_reset(struct server *s)
 {
     memset(all, 0, count * sizeof(*all));

@@ -26,6 +26,16 @@ struct command_stats {
     struct metric_hist time;
 };
 
+#define LOAD_SAMPLES 16
+
+/* Rates of the last LOAD_SAMPLES timer ticks, for INFO. */
+struct load_stats {
+    uint64_t at_us, commands, bytes_in, bytes_out; /* at the last tick */
+    double ops[LOAD_SAMPLES], in[LOAD_SAMPLES], out[LOAD_SAMPLES]; /* per second */
+    unsigned next;
+    uint64_t memory_peak;
+};
+
 struct error_stats {
     char prefix[STATS_PREFIX_MAX];
     uint64_t count;
@@ -42,6 +52,9 @@ void stats_free(struct server *s);
 /* An error reply: its first word counts. */
 void stats_error(struct server *s, const char *text);
 const struct error_stats *stats_error_at(size_t i); /* i from 0; NULL = end */
+
+void stats_sample(struct server *s); /* each timer tick */
+double stats_rate(const double *samples);
 
 /* slowlog.c */
 void stats_slowlog_add(struct request *rq, uint64_t us); /* if it is slow enough */

@@ -4,6 +4,7 @@
  */
 #include "server/syntax.h"
 
+#include <stddef.h>
 #include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -252,7 +253,7 @@ static bool repeats(const char *start, const char *open, const char *end)
         open--;
     before = (size_t)(open - start);
     return len > 0 && before >= len && memcmp(open - len, inner, len) == 0 &&
-           (before == len || !is_word(open[-(ptrdiff_t)len - 1]));
+           (before == len || !is_word(*(open - len - 1)));
 }
 
 static int parse_optional(struct parser *p, const char *start, struct list *out)

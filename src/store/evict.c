@@ -119,7 +119,7 @@ static bool pick(struct evict *e)
     if (!full && !tight)
         return false;
     if (v.empty > 0 && v.free + v.empty >= 2 && !full) {
-        store_checkpoint(s, NULL, NULL); /* it frees what is empty already */
+        (void)checkpoint_start(s, false); /* it frees what is empty already */
         return false;
     }
     found = volumes_emptiest(s->volumes, &e->victim);
@@ -315,7 +315,7 @@ static void finish_victim(struct evict *e)
     e->phase = PHASE_IDLE;
     e->wanted = false;
     if (empty)
-        store_checkpoint(s, NULL, NULL);
+        (void)checkpoint_start(s, false);
     else
         volumes_shun(s->volumes, e->victim.number);
     if (!empty && e->evicted_bytes == 0 && e->moved_bytes == 0) {

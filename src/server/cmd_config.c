@@ -1,0 +1,289 @@
+/* SPDX-License-Identifier: MIT */
+/* CONFIG. SET is all or nothing: every pair is looked at before the first is stored, and storing
+ * cannot fail after that but for memory. What a directive does beyond being read where it is used
+ * happens in apply().
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <sys/resource.h>
+
+#include "base/err.h"
+#include "base/glob.h"
+#include "base/logger.h"
+#include "server/help.h"
+#include "server/server.h"
+
+#define DESCRIPTORS_OWN 64 /* volumes, index, log: not for clients */
+
+/* ---- GET --------------------------------------------------------------------------------- */
+
+static bool is_glob(struct slice pattern)
+{
+    for (size_t i = 0; i < pattern.len; i++)
+        if (pattern.ptr[i] == '*' || pattern.ptr[i] == '?' || pattern.ptr[i] == '[')
+            return true;
+    return false;
+}
+
+static bool same_word(struct slice a, const char *name)
+{
+    return a.len == strlen(name) && strncasecmp((const char *)a.ptr, name, a.len) == 0;
+}
+
+/* The argument that asks for this name, 0 = none. */
+static int asked_by(const struct request *rq, const char *name)
+{
+    for (int i = 2; name != NULL && i < rq->argc; i++) {
+        struct slice pattern = rq->argv[i];
+
+        if (is_glob(pattern) ? pattern.len <= GLOB_PATTERN_MAX &&
+                                   glob_match(pattern, slice_str(name), true)
+                             : same_word(pattern, name))
+            return i;
+    }
+    return 0;
+}
+
+/* Counts what matches, or sends it. A name asked for without a pattern is answered as it was
+ * written. An alias is a name of its own. */
+static size_t get_rows(struct request *rq, bool send)
+{
+    const struct config_row *table;
+    char value[CONFIG_LINE_MAX];
+    struct emit *e = request_emit(rq);
+    size_t count, found = 0;
+
+    table = config_table(&count);
+    for (size_t i = 0; i < 2 * count; i++) {
+        const struct config_row *row = &table[i / 2];
+        const char *name = i % 2 == 0 ? row->name : row->alias;
+        int arg = asked_by(rq, name);
+
+        if (arg == 0)
+            continue;
+        found++;
+        if (!send)
+            continue;
+        config_get(rq->server->config, row, value);
+        emit_bulk(e, is_glob(rq->argv[arg]) ? slice_str(name) : rq->argv[arg]);
+        emit_bulk_str(e, value);
+    }
+    return found;
+}
+
+static void get_run(struct request *rq)
+{
+    emit_map(request_emit(rq), get_rows(rq, false));
+    get_rows(rq, true);
+}
+
+/* ---- SET --------------------------------------------------------------------------------- */
+
+static void refuse(struct request *rq, const char *name, const char *why)
+{
+    request_errorf(rq, "ERR CONFIG SET failed (possibly related to argument '%s') - %s", name, why);
+}
+
+/* maxclients descriptors must be there, or be had. */
+static bool can_hold(int64_t clients)
+{
+    struct rlimit lim;
+    rlim_t want = (rlim_t)clients + DESCRIPTORS_OWN;
+
+    if (getrlimit(RLIMIT_NOFILE, &lim) != 0 || lim.rlim_cur >= want)
+        return true;
+    lim.rlim_cur = want;
+    if (lim.rlim_max < want)
+        lim.rlim_max = want; /* only root may */
+    return setrlimit(RLIMIT_NOFILE, &lim) == 0;
+}
+
+/* Why the value cannot be; NULL: it can. buf: room for the text. */
+static const char *why_not(const struct config_row *row, const char *value, char *buf, size_t size)
+{
+    static const char *const bools[] = {"yes", "no", NULL};
+    const char *const *words = row->type == CONFIG_BOOL ? bools : row->words;
+    size_t len;
+    int64_t n;
+
+    switch (row->type) {
+    case CONFIG_INT:
+    case CONFIG_BYTES:
+        if (!config_number(row, value, &n))
+            return row->type == CONFIG_INT ? "argument couldn't be parsed into an integer"
+                                           : "argument must be a memory value";
+        if (n < row->min || n > row->max) {
+            snprintf(buf, size, "argument must be between %" PRId64 " and %" PRId64 " inclusive",
+                     row->min, row->max);
+            return buf;
+        }
+        if (row->offset == offsetof(struct config, maxclients) && !can_hold(n))
+            return "The operating system is not able to handle the specified number of clients";
+        if (row->offset == offsetof(struct config, max_index_bytes) && n == 0)
+            return "0 (chosen from max-store-bytes) is for the start only";
+        return NULL;
+    case CONFIG_BOOL:
+    case CONFIG_ENUM:
+        for (size_t i = 0; words[i] != NULL; i++)
+            if (strcasecmp(words[i], value) == 0)
+                return NULL;
+        if (row->type == CONFIG_BOOL)
+            return "argument must be 'yes' or 'no'";
+        len = (size_t)snprintf(buf, size, "argument(s) must be one of the following: ");
+        for (size_t i = 0; words[i] != NULL && len < size; i++)
+            len += (size_t)snprintf(buf + len, size - len, "%s%s", i > 0 ? ", " : "", words[i]);
+        return buf;
+    case CONFIG_STRING:
+        return NULL;
+    }
+    return NULL;
+}
+
+static bool copy_value(struct slice arg, char *out)
+{
+    if (arg.len >= CONFIG_LINE_MAX || (arg.len > 0 && memchr(arg.ptr, '\0', arg.len) != NULL))
+        return false;
+    if (arg.len > 0)
+        memcpy(out, arg.ptr, arg.len);
+    out[arg.len] = '\0';
+    return true;
+}
+
+/* The pair at argv[i]: its row, or NULL after an error reply. */
+static const struct config_row *check_pair(struct request *rq, int i)
+{
+    struct slice name = rq->argv[i];
+    const struct config_row *row = config_find((const char *)name.ptr, name.len);
+    char value[CONFIG_LINE_MAX], buf[256];
+    const char *why = NULL;
+
+    if (row == NULL) {
+        request_errorf(rq, "ERR Unknown option or number of arguments for CONFIG SET - '%.*s'",
+                       (int)(name.len < ERROR_ARG_MAX ? name.len : ERROR_ARG_MAX),
+                       (const char *)name.ptr);
+        return NULL;
+    }
+    for (int k = 2; k < i; k += 2)
+        if (config_find((const char *)rq->argv[k].ptr, rq->argv[k].len) == row)
+            why = "duplicate parameter";
+    if (!copy_value(rq->argv[i + 1], value))
+        why = "argument is too long or holds a zero byte";
+    else if ((row->flags & CONFIG_CONSTANT) && strcasecmp(value, row->def) == 0)
+        return row; /* it is so already */
+    else if (!(row->flags & CONFIG_MUTABLE) && why == NULL)
+        why = "can't set immutable config";
+    if (why == NULL)
+        why = why_not(row, value, buf, sizeof(buf));
+    if (why != NULL) {
+        refuse(rq, row->name, why);
+        return NULL;
+    }
+    return row;
+}
+
+static void apply(struct server *s)
+{
+    const struct config *c = s->config;
+
+    logger_set_level((enum logger_level)c->loglevel);
+    s->fsm.value_max = (size_t)c->proto_max_bulk_len;
+    store_set_limits(s->store, (uint64_t)c->max_store_bytes, (uint64_t)c->max_index_bytes);
+    stats_slowlog_trim(s);
+    for (struct conn *conn = s->conns; conn != NULL; conn = conn->next)
+        conn_set_authenticated(conn, conn->authenticated || c->requirepass[0] == '\0');
+}
+
+static void set_run(struct request *rq)
+{
+    struct server *s = rq->server;
+    char value[CONFIG_LINE_MAX], detail[CONFIG_DETAIL_MAX];
+    const struct config_row *table;
+    size_t count;
+
+    if (rq->argc % 2 != 0) {
+        command_syntax_error(rq);
+        return;
+    }
+    for (int i = 2; i < rq->argc; i += 2)
+        if (check_pair(rq, i) == NULL)
+            return;
+    table = config_table(&count);
+    for (int i = 2; i < rq->argc; i += 2) {
+        const struct config_row *row =
+            config_find((const char *)rq->argv[i].ptr, rq->argv[i].len);
+
+        copy_value(rq->argv[i + 1], value);
+        if (config_set(s->config, row, value, "CONFIG SET", detail) != 0) {
+            refuse(rq, row->name, "out of memory");
+            return;
+        }
+        s->config_changed |= UINT64_C(1) << (row - table);
+        LOG_NOTICE("config set directive=%s value=\"%s\" addr=%s", row->name,
+                   row->flags & CONFIG_SECRET ? "(hidden)" : value,
+                   rq->conn != NULL ? rq->conn->peer : "");
+    }
+    apply(s);
+    emit_status(request_emit(rq), "OK");
+}
+
+/* ---- RESETSTAT, REWRITE, HELP ------------------------------------------------------------- */
+
+static void resetstat_run(struct request *rq)
+{
+    stats_reset(rq->server);
+    emit_status(request_emit(rq), "OK");
+}
+
+static void rewrite_run(struct request *rq)
+{
+    struct server *s = rq->server;
+    char detail[CONFIG_DETAIL_MAX];
+
+    if (s->config_file[0] == '\0') {
+        request_error(rq, "ERR The server is running without a config file");
+        return;
+    }
+    if (config_rewrite(s->config, s->config_file, s->config_changed, detail) != 0) {
+        LOG_WARNING("CONFIG REWRITE failed: %s", detail);
+        request_errorf(rq, "ERR Rewriting config file: %s", detail);
+        return;
+    }
+    LOG_NOTICE("CONFIG REWRITE executed with success file=%s", s->config_file);
+    emit_status(request_emit(rq), "OK");
+}
+
+static void help_run(struct request *rq)
+{
+    static const char *const lines[] = {
+        "GET <pattern> [<pattern> ...]",
+        "    Return parameters matching the glob-like <pattern> and their values.",
+        "SET <directive> <value> [<directive> <value> ...]",
+        "    Set the configuration <directive> to <value>.",
+        "RESETSTAT",
+        "    Reset statistics reported by the INFO command.",
+        "REWRITE",
+        "    Rewrite the configuration file.",
+        NULL,
+    };
+
+    help_reply(rq, lines);
+}
+
+#define ROW(name_, arity_, run_, since_, syntax_, summary_)                                        \
+    {                                                                                              \
+        .name = "config|" name_, .arity = (arity_),                                                \
+        .flags = CMD_ADMIN | CMD_NOSCRIPT | CMD_LOADING | CMD_STALE, .run = (run_),                \
+        .group = "server", .since = (since_), .syntax = (syntax_), .summary = (summary_)           \
+    }
+
+const struct command subs_config[] = {
+    ROW("get", -3, get_run, "2.0.0", "parameter [parameter ...]",
+        "Returns the effective values of configuration parameters."),
+    ROW("resetstat", 2, resetstat_run, "2.0.0", "", "Resets the server's statistics."),
+    ROW("rewrite", 2, rewrite_run, "2.8.0", "",
+        "Persists the effective configuration to file."),
+    ROW("set", -4, set_run, "2.0.0", "parameter value [parameter value ...]",
+        "Sets configuration parameters in-flight."),
+    HELP_ROW("config", 0, help_run),
+    {.name = NULL},
+};

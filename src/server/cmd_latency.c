@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: MIT */
+/* SLOWLOG and LATENCY over what stats.h keeps. */
+#include "base/number.h"
+#include "server/help.h"
+#include "server/server.h"
+
+/* ---- SLOWLOG ----------------------------------------------------------------------------- */
+
+static void slowlog_get_run(struct request *rq)
+{
+    int64_t limit = 10;
+
+    if (rq->argc > 3) {
+        help_wrong_sub(rq);
+        return;
+    }
+    if (rq->argc == 3 &&
+        !command_get_range(rq, 2, -1, INT64_MAX, &limit,
+                           "ERR count should be greater than or equal to -1"))
+        return;
+    stats_slowlog_get(rq, limit);
+}
+
+static void slowlog_len_run(struct request *rq)
+{
+    emit_int(request_emit(rq), (int64_t)stats_slowlog_len(rq->server));
+}
+
+static void slowlog_reset_run(struct request *rq)
+{
+    stats_slowlog_reset(rq->server);
+    emit_status(request_emit(rq), "OK");
+}
+
+static void slowlog_help_run(struct request *rq)
+{
+    static const char *const lines[] = {
+        "GET [<count>]",
+        "    Return top <count> entries from the slowlog (default: 10, -1 mean all).",
+        "    Entries are made of:",
+        "    id, timestamp, time in microseconds, arguments array, client IP and port,",
+        "    client name",
+        "LEN",
+        "    Return the length of the slowlog.",
+        "RESET",
+        "    Reset the slowlog.",
+        NULL,
+    };
+
+    help_reply(rq, lines);
+}
+
+#define SLOW_ROW(name_, arity_, run_, syntax_, summary_)                                           \
+    {                                                                                              \
+        .name = "slowlog|" name_, .arity = (arity_),                                               \
+        .flags = CMD_ADMIN | CMD_LOADING | CMD_STALE, .run = (run_), .group = "server",            \
+        .since = "2.2.12", .syntax = (syntax_), .summary = (summary_)                              \
+    }
+
+const struct command subs_slowlog[] = {
+    SLOW_ROW("get", -2, slowlog_get_run, "[count]", "Returns the slow log's entries."),
+    SLOW_ROW("len", 2, slowlog_len_run, "", "Returns the number of entries in the slow log."),
+    SLOW_ROW("reset", 2, slowlog_reset_run, "", "Clears all entries from the slow log."),
+    HELP_ROW("slowlog", 0, slowlog_help_run),
+    {.name = NULL},
+};
+
+/* ---- LATENCY ----------------------------------------------------------------------------- */
+
+static void latest_run(struct request *rq)
+{
+    stats_latency_latest(rq);
+}
+
+static void history_run(struct request *rq)
+{
+    stats_latency_history(rq, rq->argv[2]);
+}
+
+static void graph_run(struct request *rq)
+{
+    stats_latency_graph(rq, rq->argv[2]);
+}
+
+static void doctor_run(struct request *rq)
+{
+    stats_latency_doctor(rq);
+}
+
+static void reset_run(struct request *rq)
+{
+    int64_t n = 0;
+
+    if (rq->argc == 2)
+        n = stats_latency_reset(rq->server, slice_of(NULL, 0));
+    for (int i = 2; i < rq->argc; i++)
+        if (rq->argv[i].len > 0)
+            n += stats_latency_reset(rq->server, rq->argv[i]);
+    emit_int(request_emit(rq), n);
+}
+
+/* Cumulative: how many calls took at most so many µs. */
+static void emit_histogram(struct emit *e, const struct command *c, const struct metric_hist *h)
+{
+    size_t buckets = 0;
+    uint64_t sum = 0;
+
+    for (unsigned i = 0; i < METRIC_BUCKETS; i++)
+        buckets += h->bucket[i] > 0;
+    emit_bulk_str(e, c->name);
+    emit_map(e, 2);
+    emit_bulk_str(e, "calls");
+    emit_int(e, (int64_t)h->count);
+    emit_bulk_str(e, "histogram_usec");
+    emit_map(e, buckets);
+    for (unsigned i = 0; i < METRIC_BUCKETS; i++) {
+        sum += h->bucket[i];
+        if (h->bucket[i] == 0)
+            continue;
+        emit_int(e, INT64_C(1) << i);
+        emit_int(e, (int64_t)sum);
+    }
+}
+
+/* A container's name asks for all of its subcommands. */
+static bool asked(const struct request *rq, const struct command *c)
+{
+    size_t container = strcspn(c->name, "|");
+
+    if (rq->argc == 2)
+        return true;
+    for (int i = 2; i < rq->argc; i++) {
+        struct slice arg = rq->argv[i];
+
+        if (number_is_word(arg, c->name) ||
+            (arg.len == container && strncasecmp((const char *)arg.ptr, c->name, container) == 0))
+            return true;
+    }
+    return false;
+}
+
+static void histogram_run(struct request *rq)
+{
+    struct emit *e = request_emit(rq);
+    const struct command *c;
+    size_t n = 0;
+
+    for (size_t i = 0; (c = stats_command_at(i)) != NULL; i++)
+        n += stats_of(c)->time.count > 0 && asked(rq, c);
+    emit_map(e, n);
+    for (size_t i = 0; (c = stats_command_at(i)) != NULL; i++)
+        if (stats_of(c)->time.count > 0 && asked(rq, c))
+            emit_histogram(e, c, &stats_of(c)->time);
+}
+
+static void latency_help_run(struct request *rq)
+{
+    static const char *const lines[] = {
+        "DOCTOR",
+        "    Return a human readable latency analysis report.",
+        "GRAPH <event>",
+        "    Return an ASCII latency graph for the <event> class.",
+        "HISTORY <event>",
+        "    Return time-latency samples for the <event> class.",
+        "LATEST",
+        "    Return the latest latency samples for all events.",
+        "RESET [<event> ...]",
+        "    Reset latency data of one or more <event> classes.",
+        "    (default: reset all data for all event classes)",
+        "HISTOGRAM [COMMAND ...]",
+        "    Return a cumulative distribution of latencies in the format of a histogram for the "
+        "specified command names.",
+        "    If no commands are specified then all histograms are replied.",
+        NULL,
+    };
+
+    help_reply(rq, lines);
+}
+
+#define ROW(name_, arity_, run_, since_, syntax_, summary_)                                        \
+    {                                                                                              \
+        .name = "latency|" name_, .arity = (arity_),                                               \
+        .flags = CMD_ADMIN | CMD_NOSCRIPT | CMD_LOADING | CMD_STALE, .run = (run_),                \
+        .group = "server", .since = (since_), .syntax = (syntax_), .summary = (summary_)           \
+    }
+
+const struct command subs_latency[] = {
+    ROW("doctor", 2, doctor_run, "2.8.13", "",
+        "Returns a human-readable latency analysis report."),
+    ROW("graph", 3, graph_run, "2.8.13", "event", "Returns a latency graph for an event."),
+    ROW("histogram", -2, histogram_run, "7.0.0", "[command ...]",
+        "Returns the cumulative distribution of latencies of a subset or all commands."),
+    ROW("history", 3, history_run, "2.8.13", "event",
+        "Returns timestamp-latency samples for an event."),
+    ROW("latest", 2, latest_run, "2.8.13", "",
+        "Returns the latest latency samples for all events."),
+    ROW("reset", -2, reset_run, "2.8.13", "[event ...]",
+        "Resets the latency data for one or more events."),
+    HELP_ROW("latency", 0, latency_help_run),
+    {.name = NULL},
+};

@@ -1,0 +1,308 @@
+/* SPDX-License-Identifier: MIT */
+/* MEMORY and OBJECT: what a key costs and how its value is kept.
+ *
+ * A value is an inline record in the index or a record with a slot in a volume; the encodings that
+ * OBJECT names are what Redis would use for it.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "base/number.h"
+#include "server/help.h"
+#include "server/memory.h"
+#include "server/server.h"
+#include "server/text.h"
+
+#define INT_TEXT_MAX 20 /* "-9223372036854775808" */
+#define EMBSTR_MAX 44
+
+/* ---- OBJECT ------------------------------------------------------------------------------ */
+
+static void emit_encoding(struct request *rq, struct slice data, uint64_t length)
+{
+    int64_t v;
+
+    if (data.len == length && length <= INT_TEXT_MAX && number_parse_i64(data, &v))
+        emit_bulk_str(request_emit(rq), "int");
+    else
+        emit_bulk_str(request_emit(rq), length <= EMBSTR_MAX ? "embstr" : "raw");
+}
+
+static void encoding_loaded(struct request *rq, int err, struct slice data, struct buf *buf)
+{
+    (void)buf;
+    if (err != 0)
+        emit_nil(request_emit(rq));
+    else
+        emit_encoding(rq, data, data.len);
+}
+
+static void encoding_run(struct request *rq)
+{
+    struct record r;
+
+    if (!command_lookup(rq, rq->argv[2], &r))
+        emit_nil(request_emit(rq));
+    else if (r.length > INT_TEXT_MAX)
+        emit_encoding(rq, slice_of(NULL, 0), r.length);
+    else
+        request_load(rq, rq->argv[2], &r, 0, r.length, encoding_loaded);
+}
+
+static void refcount_run(struct request *rq)
+{
+    struct record r;
+
+    if (command_lookup(rq, rq->argv[2], &r))
+        emit_int(request_emit(rq), 1);
+    else
+        emit_nil(request_emit(rq));
+}
+
+/* Reads leave no time behind, so this is the age of the value. */
+static void idletime_run(struct request *rq)
+{
+    struct record r;
+    uint64_t now_ms = clock_now_ms(&rq->server->clock);
+
+    if (!command_lookup(rq, rq->argv[2], &r))
+        emit_nil(request_emit(rq));
+    else
+        emit_int(request_emit(rq),
+                 now_ms > r.created_ms ? (int64_t)((now_ms - r.created_ms) / 1000) : 0);
+}
+
+static void freq_run(struct request *rq)
+{
+    struct record r;
+
+    if (!command_lookup(rq, rq->argv[2], &r))
+        emit_nil(request_emit(rq));
+    else
+        request_error(rq, "ERR An LFU maxmemory policy is not selected, access frequency not "
+                          "tracked. Please note that when switching between policies at runtime "
+                          "LRU and LFU data will take some time to adjust.");
+}
+
+static void object_help_run(struct request *rq)
+{
+    static const char *const lines[] = {
+        "ENCODING <key>",
+        "    Return the encoding that Redis would use for the value at <key>.",
+        "FREQ <key>",
+        "    An error: access frequency is not tracked.",
+        "IDLETIME <key>",
+        "    Return the number of seconds since the value at <key> was written.",
+        "REFCOUNT <key>",
+        "    Return 1 when <key> exists.",
+        NULL,
+    };
+
+    help_reply(rq, lines);
+}
+
+#define OBJECT_ROW(name_, run_, since_, summary_)                                                  \
+    {                                                                                              \
+        .name = "object|" name_, .arity = 3, .flags = CMD_READONLY, .categories = CAT_KEYSPACE,    \
+        .first_key = 2, .last_key = 2, .key_step = 1, .run = (run_), .group = "generic",           \
+        .since = (since_), .syntax = "key", .summary = (summary_)                                  \
+    }
+
+const struct command subs_object[] = {
+    OBJECT_ROW("encoding", encoding_run, "2.2.3", "Returns the internal encoding of an object."),
+    OBJECT_ROW("freq", freq_run, "4.0.0",
+               "Returns the logarithmic access frequency counter of an object."),
+    OBJECT_ROW("idletime", idletime_run, "2.2.3", "Returns the age of a value in seconds."),
+    OBJECT_ROW("refcount", refcount_run, "2.2.3",
+               "Returns the reference count of a value of a key."),
+    HELP_ROW("object", CAT_KEYSPACE, object_help_run),
+    {.name = NULL},
+};
+
+/* ---- MEMORY USAGE: on disk, where values live --------------------------------------------- */
+
+static void usage_run(struct request *rq)
+{
+    struct record r;
+    int64_t samples;
+
+    for (int i = 3; i < rq->argc; i += 2) {
+        if (!command_is(rq, i, "samples") || i + 1 >= rq->argc) {
+            command_syntax_error(rq);
+            return;
+        }
+        if (!command_get_i64(rq, i + 1, &samples))
+            return;
+        if (samples < 0) {
+            command_syntax_error(rq);
+            return;
+        }
+    }
+    if (!command_lookup(rq, rq->argv[2], &r)) {
+        emit_nil(request_emit(rq));
+        return;
+    }
+    emit_int(request_emit(rq), (int64_t)(record_size(&r) + rq->argv[2].len +
+                                         (r.kind == RECORD_SLAB ? volume_slot(r.length) : 0)));
+}
+
+/* ---- MEMORY STATS ------------------------------------------------------------------------- */
+
+struct figure {
+    const char *name;
+    bool ratio;
+    double value;
+};
+
+#define COUNT(name_, v) ((struct figure){name_, false, (double)(v)})
+#define RATIO(name_, v) ((struct figure){name_, true, (v)})
+
+static double share(uint64_t a, uint64_t b)
+{
+    return b > 0 ? (double)a / (double)b : 0;
+}
+
+static void stats_run(struct request *rq)
+{
+    struct server *s = rq->server;
+    struct emit *e = request_emit(rq);
+    struct store_counts c;
+    struct tier_stats tier;
+    struct memory m;
+
+    memory_read(s, &m);
+    store_get_counts(s->store, &c);
+    tier_get_stats(s->tier, &tier);
+    if (m.used > s->load.memory_peak)
+        s->load.memory_peak = m.used;
+
+    const struct figure figures[] = {
+        COUNT("peak.allocated", s->load.memory_peak),
+        COUNT("total.allocated", m.used),
+        COUNT("startup.allocated", 0),
+        COUNT("clients.normal", m.clients),
+        COUNT("overhead.total", m.clients + c.table_bytes),
+        COUNT("keys.count", c.keys),
+        COUNT("keys.bytes-per-key", c.keys > 0 ? c.bytes / c.keys : 0),
+        COUNT("dataset.bytes", c.bytes),
+        RATIO("dataset.percentage", 100 * share(tier.bytes, m.used)),
+        RATIO("peak.percentage", 100 * share(m.used, s->load.memory_peak)),
+        COUNT("table.keys", c.table_keys),
+        COUNT("table.bytes", c.table_bytes),
+        COUNT("payload.used", m.payload_used),
+        COUNT("payload.kept", m.payload_kept),
+        COUNT("payload.limit", m.payload_limit),
+        COUNT("payload.cached", tier.bytes),
+        COUNT("allocator.allocated", m.allocated),
+        COUNT("allocator.active", m.active),
+        COUNT("allocator.resident", m.resident),
+        RATIO("allocator-fragmentation.ratio", share(m.active, m.allocated)),
+        RATIO("allocator-rss.ratio", share(m.resident, m.active)),
+        RATIO("rss-overhead.ratio", share(m.rss, m.resident)),
+        RATIO("fragmentation", share(m.rss, m.used)),
+    };
+
+    emit_map(e, sizeof(figures) / sizeof(figures[0]));
+    for (size_t i = 0; i < sizeof(figures) / sizeof(figures[0]); i++) {
+        emit_bulk_str(e, figures[i].name);
+        if (figures[i].ratio)
+            emit_double(e, figures[i].value);
+        else
+            emit_int(e, (int64_t)figures[i].value);
+    }
+}
+
+/* ---- MEMORY DOCTOR and the allocator ------------------------------------------------------ */
+
+static void doctor_run(struct request *rq)
+{
+    struct server *s = rq->server;
+    struct store_counts c;
+    struct memory m;
+    struct text t = {0};
+
+    memory_read(s, &m);
+    store_get_counts(s->store, &c);
+    if (m.payload_used + m.payload_kept > m.payload_limit - m.payload_limit / 10)
+        text_add(&t, "Payload memory is nearly used up (%" PRIu64 " of %" PRIu64 " bytes): it is "
+                     "a cache and gives way, but large values wait for it. Raise max-memory-bytes "
+                     "if clients are slow to be served.\n",
+                 m.payload_used + m.payload_kept, m.payload_limit);
+    if (m.clients > (UINT64_C(64) << 20))
+        text_add(&t, "Connections hold %" PRIu64 " bytes: look in CLIENT LIST for clients that do "
+                     "not take their replies (omem).\n",
+                 m.clients);
+    if (m.active > m.allocated + m.allocated / 2 && m.active - m.allocated > (UINT64_C(64) << 20))
+        text_add(&t, "The allocator is fragmented (%" PRIu64 " bytes active for %" PRIu64
+                     " allocated): MEMORY PURGE gives some back.\n",
+                 m.active, m.allocated);
+    if (m.rss > m.system - m.system / 10)
+        text_add(&t, "This process uses nearly all of the machine's memory: lower "
+                     "max-memory-bytes.\n");
+    if (t.len == 0)
+        text_add(&t, "No problem found: %" PRIu64 " bytes in use, %" PRIu64 " resident, %" PRIu64
+                     " keys.\n",
+                 m.used, m.rss, c.keys);
+    emit_verbatim(request_emit(rq), "txt", text_slice(&t));
+    text_fini(&t);
+}
+
+static void malloc_stats_run(struct request *rq)
+{
+    struct text t = {0};
+
+    memory_report(&t);
+    emit_verbatim(request_emit(rq), "txt", text_slice(&t));
+    text_fini(&t);
+}
+
+static void purge_run(struct request *rq)
+{
+    memory_purge();
+    emit_status(request_emit(rq), "OK");
+}
+
+static void memory_help_run(struct request *rq)
+{
+    static const char *const lines[] = {
+        "DOCTOR",
+        "    Return memory problems reports.",
+        "MALLOC-STATS",
+        "    Return internal statistics report from the memory allocator.",
+        "PURGE",
+        "    Attempt to purge dirty pages for reclamation by the allocator.",
+        "STATS",
+        "    Return information about the memory usage of the server.",
+        "USAGE <key> [SAMPLES <count>]",
+        "    Return the bytes that <key> and its value take on disk.",
+        NULL,
+    };
+
+    help_reply(rq, lines);
+}
+
+#define MEMORY_ROW(name_, run_, summary_)                                                          \
+    {                                                                                              \
+        .name = "memory|" name_, .arity = 2, .run = (run_), .group = "server", .since = "4.0.0",   \
+        .syntax = "", .summary = (summary_)                                                        \
+    }
+
+const struct command subs_memory[] = {
+    MEMORY_ROW("doctor", doctor_run, "Outputs a memory problems report."),
+    MEMORY_ROW("malloc-stats", malloc_stats_run, "Returns the allocator statistics."),
+    MEMORY_ROW("purge", purge_run, "Asks the allocator to release memory."),
+    MEMORY_ROW("stats", stats_run, "Returns details about memory usage."),
+    {.name = "memory|usage",
+     .arity = -3,
+     .flags = CMD_READONLY,
+     .first_key = 2,
+     .last_key = 2,
+     .key_step = 1,
+     .run = usage_run,
+     .group = "server",
+     .since = "4.0.0",
+     .syntax = "key [SAMPLES count]",
+     .summary = "Returns how many bytes a key and its value take on disk."},
+    HELP_ROW("memory", 0, memory_help_run),
+    {.name = NULL},
+};
