@@ -387,7 +387,7 @@ class Server:
             fixed |= {"save": "", "appendonly": "no", "databases": "1", "dir": str(self.data)}
             fixed |= {"enable-debug-command": "yes", "daemonize": "no"}
         else:
-            fixed |= {"data-dir": str(self.data)} | SMALL_STORE
+            fixed |= {"data-dir": str(self.data), "enable-debug-command": "yes"} | SMALL_STORE
         fixed |= {"loglevel": "notice"}
         for name, value in (fixed | self.options).items():
             for one in value if isinstance(value, list) else [value]:
