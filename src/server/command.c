@@ -19,6 +19,7 @@
 #include "server/conn_int.h"
 #include "server/server.h"
 #include "server/stats.h"
+#include "server/tx.h"
 
 #define NAME_MAX_LEN 64
 #define LOADING_GRACE_US 1000000 /* commands wait this long for a start before -LOADING */
@@ -131,7 +132,10 @@ void command_unknown_sub(struct request *rq)
 
 void command_wrong_arity(struct request *rq)
 {
-    request_errorf(rq, "ERR wrong number of arguments for '%s' command", rq->cmd_name);
+    bool exec = rq->cmd != NULL && rq->cmd->before_op != NULL;
+
+    request_errorf(rq, "%s wrong number of arguments for '%s' command",
+                   exec ? "EXECABORT Transaction discarded because of:" : "ERR", rq->cmd_name);
 }
 
 void command_syntax_error(struct request *rq)
@@ -274,7 +278,9 @@ static void run(struct conn *c, struct request *rq, const struct command *contai
 
     if (refused(rq, c, container)) {
         rq->rejected = true;
-        if (c->in_multi)
+        if (cmd != NULL && cmd->before_op != NULL)
+            tx_discard(c);
+        else if (c->in_multi)
             c->multi_failed = true;
         request_release(rq);
     } else if (c->in_multi && !(cmd->flags & CMD_IMMEDIATE)) {

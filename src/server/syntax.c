@@ -282,7 +282,7 @@ static int parse_optional(struct parser *p, const char *start, struct list *out)
         return 0;
     }
     a->optional = true;
-    a->multiple = dots;
+    a->multiple |= dots;
     put(out, a);
     return 0;
 }
