@@ -95,8 +95,7 @@ static bool store(struct session *s)
 static const redisReply *field(const redisReply *map, const char *name)
 {
     for (size_t i = 0; i + 1 < map->elements; i += 2) {
-        if (map->element[i]->type == REDIS_REPLY_STRING &&
-            strcmp(map->element[i]->str, name) == 0)
+        if (map->element[i]->type == REDIS_REPLY_STRING && strcmp(map->element[i]->str, name) == 0)
             return map->element[i + 1];
     }
     return NULL;
@@ -170,7 +169,8 @@ static bool delete_and_miss(struct session *s)
 static bool run(struct session *s)
 {
     return store(s) &&
-           expect_int(s, "KVMATCH", redisCommand(s->c, "KVMATCH %s %s:absent", s->key, s->key), 1) &&
+           expect_int(s, "KVMATCH", redisCommand(s->c, "KVMATCH %s %s:absent", s->key, s->key),
+                      1) &&
            list(s) && retrieve(s) && delete_and_miss(s);
 }
 

@@ -240,11 +240,13 @@ static int decode_header(const uint8_t *page, uint32_t number, const uint8_t uui
         return ERR_CORRUPT;
     if (codec_get16(page + 4) > FORMAT)
         return ERR_VERSION;
-    if (memcmp(page + 8, uuid, 16) != 0 || codec_get32(page + 24) != number)
+    if (uuid != NULL && memcmp(page + 8, uuid, 16) != 0)
+        return ERR_CORRUPT;
+    if (codec_get32(page + 24) != number)
         return ERR_CORRUPT;
     out->capacity = codec_get64(page + 40);
     out->number = number;
-    memcpy(out->uuid, uuid, 16);
+    memcpy(out->uuid, page + 8, 16);
     return 0;
 }
 
@@ -299,7 +301,7 @@ int slab_open(const char *dir, uint32_t number, const uint8_t uuid[16], struct s
     uint8_t *head;
     int err;
 
-    ASSERT(uuid != NULL && out != NULL);
+    ASSERT(out != NULL);
     slab_path(dir, number, path, sizeof(path));
     if (posix_memalign((void **)&head, PAGE, HEAD_BYTES) != 0)
         return ERR_NOMEM;

@@ -40,6 +40,7 @@ uint64_t slab_capacity(uint64_t size);
  * number has a file. ERR_UNSUPPORTED: over 2 GiB on a file system without fallocate. */
 int slab_format(const struct io_ops *io, const char *dir, uint32_t number, uint64_t size,
                 const uint8_t uuid[16]);
+/* uuid NULL: of any store, out->uuid says which (salvage without FORMAT). */
 int slab_open(const char *dir, uint32_t number, const uint8_t uuid[16], struct slab *out);
 void slab_close(struct slab *s);
 void slab_path(const char *dir, uint32_t number, char *out, size_t size);
