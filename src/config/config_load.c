@@ -41,8 +41,8 @@ static int load_line(struct config *c, const char *line, const char *where, char
     if (line[strspn(line, " \t")] == '#' || (!next_word(&rest, name, &bad) && !bad))
         return 0;
     row = bad ? NULL : config_find(name, strlen(name));
-    if (row == NULL)
-        return unknown(where, bad ? line : name, detail);
+    if (row == NULL && !bad)
+        return unknown(where, name, detail);
     value[0] = '\0';
     while (!bad && next_word(&rest, word, &bad)) {
         if (more)
@@ -51,8 +51,9 @@ static int load_line(struct config *c, const char *line, const char *where, char
         more = true;
     }
     if (bad) {
-        snprintf(detail, CONFIG_DETAIL_MAX, "%s: directive '%s': a quote is not closed", where,
-                 row->name);
+        snprintf(detail, CONFIG_DETAIL_MAX,
+                 "%s: directive '%s': a quote is not closed, or text follows a closing one", where,
+                 row != NULL ? row->name : "?");
         return ERR_INVAL;
     }
     if (!more && row->type == CONFIG_BOOL)

@@ -29,12 +29,10 @@ static void flags_of(const struct command *c, struct words *w)
         unsigned flag;
         const char *word;
     } names[] = {
-        {CMD_WRITE, "write"},         {CMD_READONLY, "readonly"},
-        {CMD_DENYOOM, "denyoom"},     {CMD_ADMIN, "admin"},
-        {CMD_NOSCRIPT, "noscript"},   {CMD_LOADING, "loading"},
-        {CMD_STALE, "stale"},         {CMD_SKIP_SLOWLOG, "skip_slowlog"},
-        {CMD_FAST, "fast"},           {CMD_NO_AUTH, "no_auth"},
-        {CMD_ALLOW_BUSY, "allow_busy"}, {CMD_NO_MULTI, "no_multi"},
+        {CMD_WRITE, "write"},     {CMD_READONLY, "readonly"},         {CMD_DENYOOM, "denyoom"},
+        {CMD_ADMIN, "admin"},     {CMD_NOSCRIPT, "noscript"},         {CMD_LOADING, "loading"},
+        {CMD_STALE, "stale"},     {CMD_SKIP_SLOWLOG, "skip_slowlog"}, {CMD_FAST, "fast"},
+        {CMD_NO_AUTH, "no_auth"}, {CMD_ALLOW_BUSY, "allow_busy"},     {CMD_NO_MULTI, "no_multi"},
     };
 
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
@@ -235,8 +233,8 @@ static void emit_argument(struct emit *e, const struct command *c, const struct 
     put(&flags, a->optional, "optional");
     put(&flags, a->multiple, "multiple");
     put(&flags, a->multiple_token, "multiple_token");
-    emit_map(e, 2 + (size_t)key + (a->token[0] != '\0') + (flags.count > 0) +
-                    (a->children != NULL));
+    emit_map(e,
+             2 + (size_t)key + (a->token[0] != '\0') + (flags.count > 0) + (a->children != NULL));
     emit_bulk_str(e, "name");
     emit_bulk_str(e, a->name);
     emit_bulk_str(e, "type");
@@ -464,9 +462,11 @@ static void help_run(struct request *rq)
 }
 
 #define ROW(name_, arity_, run_, since_, syntax_, summary_)                                        \
-    {.name = "command|" name_, .arity = (arity_), .flags = CMD_LOADING | CMD_STALE,                \
-     .categories = CAT_CONNECTION, .run = (run_), .group = "server", .since = (since_),            \
-     .syntax = (syntax_), .summary = (summary_)}
+    {                                                                                              \
+        .name = "command|" name_, .arity = (arity_), .flags = CMD_LOADING | CMD_STALE,             \
+        .categories = CAT_CONNECTION, .run = (run_), .group = "server", .since = (since_),         \
+        .syntax = (syntax_), .summary = (summary_)                                                 \
+    }
 
 const struct command subs_command[] = {
     ROW("count", 2, count_run, "2.8.13", "", "Returns a count of commands."),

@@ -36,9 +36,9 @@ static int asked_by(const struct request *rq, const char *name)
     for (int i = 2; name != NULL && i < rq->argc; i++) {
         struct slice pattern = rq->argv[i];
 
-        if (is_glob(pattern) ? pattern.len <= GLOB_PATTERN_MAX &&
-                                   glob_match(pattern, slice_str(name), true)
-                             : same_word(pattern, name))
+        if (is_glob(pattern)
+                ? pattern.len <= GLOB_PATTERN_MAX && glob_match(pattern, slice_str(name), true)
+                : same_word(pattern, name))
             return i;
     }
     return 0;
@@ -209,8 +209,7 @@ static void set_run(struct request *rq)
             return;
     table = config_table(&count);
     for (int i = 2; i < rq->argc; i += 2) {
-        const struct config_row *row =
-            config_find((const char *)rq->argv[i].ptr, rq->argv[i].len);
+        const struct config_row *row = config_find((const char *)rq->argv[i].ptr, rq->argv[i].len);
 
         copy_value(rq->argv[i + 1], value);
         if (config_set(s->config, row, value, "CONFIG SET", detail) != 0) {
@@ -280,8 +279,7 @@ const struct command subs_config[] = {
     ROW("get", -3, get_run, "2.0.0", "parameter [parameter ...]",
         "Returns the effective values of configuration parameters."),
     ROW("resetstat", 2, resetstat_run, "2.0.0", "", "Resets the server's statistics."),
-    ROW("rewrite", 2, rewrite_run, "2.8.0", "",
-        "Persists the effective configuration to file."),
+    ROW("rewrite", 2, rewrite_run, "2.8.0", "", "Persists the effective configuration to file."),
     ROW("set", -4, set_run, "2.0.0", "parameter value [parameter value ...]",
         "Sets configuration parameters in-flight."),
     HELP_ROW("config", 0, help_run),

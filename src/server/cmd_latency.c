@@ -14,9 +14,8 @@ static void slowlog_get_run(struct request *rq)
         help_wrong_sub(rq);
         return;
     }
-    if (rq->argc == 3 &&
-        !command_get_range(rq, 2, -1, INT64_MAX, &limit,
-                           "ERR count should be greater than or equal to -1"))
+    if (rq->argc == 3 && !command_get_range(rq, 2, -1, INT64_MAX, &limit,
+                                            "ERR count should be greater than or equal to -1"))
         return;
     stats_slowlog_get(rq, limit);
 }
@@ -52,9 +51,9 @@ static void slowlog_help_run(struct request *rq)
 
 #define SLOW_ROW(name_, arity_, run_, syntax_, summary_)                                           \
     {                                                                                              \
-        .name = "slowlog|" name_, .arity = (arity_),                                               \
-        .flags = CMD_ADMIN | CMD_LOADING | CMD_STALE, .run = (run_), .group = "server",            \
-        .since = "2.2.12", .syntax = (syntax_), .summary = (summary_)                              \
+        .name = "slowlog|" name_, .arity = (arity_), .flags = CMD_ADMIN | CMD_LOADING | CMD_STALE, \
+        .run = (run_), .group = "server", .since = "2.2.12", .syntax = (syntax_),                  \
+        .summary = (summary_)                                                                      \
     }
 
 const struct command subs_slowlog[] = {
@@ -185,8 +184,7 @@ static void latency_help_run(struct request *rq)
     }
 
 const struct command subs_latency[] = {
-    ROW("doctor", 2, doctor_run, "2.8.13", "",
-        "Returns a human-readable latency analysis report."),
+    ROW("doctor", 2, doctor_run, "2.8.13", "", "Returns a human-readable latency analysis report."),
     ROW("graph", 3, graph_run, "2.8.13", "event", "Returns a latency graph for an event."),
     ROW("histogram", -2, histogram_run, "7.0.0", "[command ...]",
         "Returns the cumulative distribution of latencies of a subset or all commands."),

@@ -224,24 +224,28 @@ static void doctor_run(struct request *rq)
     memory_read(s, &m);
     store_get_counts(s->store, &c);
     if (m.payload_used + m.payload_kept > m.payload_limit - m.payload_limit / 10)
-        text_add(&t, "Payload memory is nearly used up (%" PRIu64 " of %" PRIu64 " bytes): it is "
-                     "a cache and gives way, but large values wait for it. Raise max-memory-bytes "
-                     "if clients are slow to be served.\n",
+        text_add(&t,
+                 "Payload memory is nearly used up (%" PRIu64 " of %" PRIu64 " bytes): it is "
+                 "a cache and gives way, but large values wait for it. Raise max-memory-bytes "
+                 "if clients are slow to be served.\n",
                  m.payload_used + m.payload_kept, m.payload_limit);
     if (m.clients > (UINT64_C(64) << 20))
-        text_add(&t, "Connections hold %" PRIu64 " bytes: look in CLIENT LIST for clients that do "
-                     "not take their replies (omem).\n",
+        text_add(&t,
+                 "Connections hold %" PRIu64 " bytes: look in CLIENT LIST for clients that do "
+                 "not take their replies (omem).\n",
                  m.clients);
     if (m.active > m.allocated + m.allocated / 2 && m.active - m.allocated > (UINT64_C(64) << 20))
-        text_add(&t, "The allocator is fragmented (%" PRIu64 " bytes active for %" PRIu64
-                     " allocated): MEMORY PURGE gives some back.\n",
+        text_add(&t,
+                 "The allocator is fragmented (%" PRIu64 " bytes active for %" PRIu64
+                 " allocated): MEMORY PURGE gives some back.\n",
                  m.active, m.allocated);
     if (m.rss > m.system - m.system / 10)
         text_add(&t, "This process uses nearly all of the machine's memory: lower "
                      "max-memory-bytes.\n");
     if (t.len == 0)
-        text_add(&t, "No problem found: %" PRIu64 " bytes in use, %" PRIu64 " resident, %" PRIu64
-                     " keys.\n",
+        text_add(&t,
+                 "No problem found: %" PRIu64 " bytes in use, %" PRIu64 " resident, %" PRIu64
+                 " keys.\n",
                  m.used, m.rss, c.keys);
     emit_verbatim(request_emit(rq), "txt", text_slice(&t));
     text_fini(&t);

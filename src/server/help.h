@@ -16,8 +16,10 @@ void help_wrong_sub(struct request *rq);
 
 /* The last row of a container's subcommands. */
 #define HELP_ROW(container, category, run_)                                                        \
-    {.name = container "|help", .arity = 2, .flags = CMD_LOADING | CMD_STALE,                      \
-     .categories = (category), .run = (run_), .group = "server", .since = "5.0.0", .syntax = "",   \
-     .summary = "Returns helpful text about the different subcommands."}
+    {                                                                                              \
+        .name = container "|help", .arity = 2, .flags = CMD_LOADING | CMD_STALE,                   \
+        .categories = (category), .run = (run_), .group = "server", .since = "5.0.0",              \
+        .syntax = "", .summary = "Returns helpful text about the different subcommands."           \
+    }
 
 #endif

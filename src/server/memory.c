@@ -12,8 +12,8 @@
 /* jemalloc is linked in builds without a sanitizer; weak, so that the others link too. */
 __attribute__((weak)) int mallctl(const char *name, void *old, size_t *old_len, void *new_value,
                                   size_t new_len);
-__attribute__((weak)) void malloc_stats_print(void (*write)(void *ctx, const char *text),
-                                              void *ctx, const char *options);
+__attribute__((weak)) void malloc_stats_print(void (*write)(void *ctx, const char *text), void *ctx,
+                                              const char *options);
 
 static bool has_jemalloc(void)
 {

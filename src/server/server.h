@@ -61,7 +61,7 @@ struct server {
     uint64_t turn_us;         /* monotonic, at the turn's start (its events) */
     struct metric_hist turns; /* how long turns take, waiting for events not counted */
     uint64_t timer_ticks;
-    struct load_stats load;  /* stats.c */
+    struct load_stats load; /* stats.c */
     struct conn *conns, *dirty, *ready, *closed;
     struct request *memory_waiters, *turn_waiters;
     struct conn_watch *watches;             /* all of WATCH */

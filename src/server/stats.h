@@ -30,7 +30,7 @@ struct command_stats {
 
 /* Rates of the last LOAD_SAMPLES timer ticks, for INFO. */
 struct load_stats {
-    uint64_t at_us, commands, bytes_in, bytes_out; /* at the last tick */
+    uint64_t at_us, commands, bytes_in, bytes_out;                 /* at the last tick */
     double ops[LOAD_SAMPLES], in[LOAD_SAMPLES], out[LOAD_SAMPLES]; /* per second */
     unsigned next;
     uint64_t memory_peak;
@@ -57,7 +57,7 @@ void stats_sample(struct server *s); /* each timer tick */
 double stats_rate(const double *samples);
 
 /* slowlog.c */
-void stats_slowlog_add(struct request *rq, uint64_t us); /* if it is slow enough */
+void stats_slowlog_add(struct request *rq, uint64_t us);   /* if it is slow enough */
 void stats_slowlog_get(struct request *rq, int64_t limit); /* newest first; -1 = all */
 size_t stats_slowlog_len(const struct server *s);
 void stats_slowlog_reset(struct server *s);

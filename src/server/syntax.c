@@ -40,10 +40,14 @@ void syntax_free(struct syntax_arg *list)
 const char *syntax_type_name(enum syntax_type type)
 {
     static const char *const names[] = {
-        [SYNTAX_STRING] = "string",       [SYNTAX_INTEGER] = "integer",
-        [SYNTAX_KEY] = "key",             [SYNTAX_PATTERN] = "pattern",
-        [SYNTAX_UNIX_TIME] = "unix-time", [SYNTAX_PURE_TOKEN] = "pure-token",
-        [SYNTAX_ONEOF] = "oneof",         [SYNTAX_BLOCK] = "block",
+        [SYNTAX_STRING] = "string",
+        [SYNTAX_INTEGER] = "integer",
+        [SYNTAX_KEY] = "key",
+        [SYNTAX_PATTERN] = "pattern",
+        [SYNTAX_UNIX_TIME] = "unix-time",
+        [SYNTAX_PURE_TOKEN] = "pure-token",
+        [SYNTAX_ONEOF] = "oneof",
+        [SYNTAX_BLOCK] = "block",
     };
 
     return names[type];
@@ -56,18 +60,29 @@ static enum syntax_type type_of(const char *name)
         const char *name;
         enum syntax_type type;
     } known[] = {
-        {"key", SYNTAX_KEY},           {"newkey", SYNTAX_KEY},
-        {"source", SYNTAX_KEY},        {"destination", SYNTAX_KEY},
-        {"pattern", SYNTAX_PATTERN},   {"unix-time-seconds", SYNTAX_UNIX_TIME},
+        {"key", SYNTAX_KEY},
+        {"newkey", SYNTAX_KEY},
+        {"source", SYNTAX_KEY},
+        {"destination", SYNTAX_KEY},
+        {"pattern", SYNTAX_PATTERN},
+        {"unix-time-seconds", SYNTAX_UNIX_TIME},
         {"unix-time-milliseconds", SYNTAX_UNIX_TIME},
-        {"seconds", SYNTAX_INTEGER},   {"milliseconds", SYNTAX_INTEGER},
-        {"offset", SYNTAX_INTEGER},    {"length", SYNTAX_INTEGER},
-        {"start", SYNTAX_INTEGER},     {"end", SYNTAX_INTEGER},
-        {"count", SYNTAX_INTEGER},     {"limit", SYNTAX_INTEGER},
-        {"increment", SYNTAX_INTEGER}, {"decrement", SYNTAX_INTEGER},
-        {"index", SYNTAX_INTEGER},     {"cursor", SYNTAX_INTEGER},
-        {"protover", SYNTAX_INTEGER},  {"tokens", SYNTAX_INTEGER},
-        {"timeout", SYNTAX_INTEGER},   {"client-id", SYNTAX_INTEGER},
+        {"seconds", SYNTAX_INTEGER},
+        {"milliseconds", SYNTAX_INTEGER},
+        {"offset", SYNTAX_INTEGER},
+        {"length", SYNTAX_INTEGER},
+        {"start", SYNTAX_INTEGER},
+        {"end", SYNTAX_INTEGER},
+        {"count", SYNTAX_INTEGER},
+        {"limit", SYNTAX_INTEGER},
+        {"increment", SYNTAX_INTEGER},
+        {"decrement", SYNTAX_INTEGER},
+        {"index", SYNTAX_INTEGER},
+        {"cursor", SYNTAX_INTEGER},
+        {"protover", SYNTAX_INTEGER},
+        {"tokens", SYNTAX_INTEGER},
+        {"timeout", SYNTAX_INTEGER},
+        {"client-id", SYNTAX_INTEGER},
         {"destination-db", SYNTAX_INTEGER},
     };
 

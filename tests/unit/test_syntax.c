@@ -95,9 +95,22 @@ TEST(repetition)
 TEST(what_is_not_the_grammar)
 {
     static const char *const bad[] = {
-        "[",    "]",        "[key",      "key]",   "[]",        "<>",     "|",
-        "key |", "| key",   "[NX |]",    "<ON",    "...",       "key ...", "[... key]",
-        "[key ... key]", "[[[[[[[[[key]]]]]]]]]",
+        "[",
+        "]",
+        "[key",
+        "key]",
+        "[]",
+        "<>",
+        "|",
+        "key |",
+        "| key",
+        "[NX |]",
+        "<ON",
+        "...",
+        "key ...",
+        "[... key]",
+        "[key ... key]",
+        "[[[[[[[[[key]]]]]]]]]",
         "a-name-that-is-longer-than-any-name-in-the-table-of-commands-may-ever-be",
     };
 
