@@ -421,7 +421,8 @@ const struct command commands_string_write[] = {
         "Returns the previous string value of a key after setting it to a new value."),
     ROW("mset", -3, ADDS, -1, 2, mset_plan, mset_result, "1.0.1", "key value [key value ...]",
         "Atomically creates or modifies the string values of one or more keys."),
-    ROW("msetnx", -3, ADDS | CMD_NO_MULTI, -1, 2, msetnx_plan, msetnx_result, "1.0.1", "key value [key value ...]",
+    ROW("msetnx", -3, ADDS | CMD_NO_MULTI, -1, 2, msetnx_plan, msetnx_result, "1.0.1",
+        "key value [key value ...]",
         "Atomically modifies the string values of one or more keys only when all keys don't "
         "exist."),
     ROW("incr", 2, ADDS | CMD_FAST, 1, 1, incr_plan, result_int, "1.0.0", "key",

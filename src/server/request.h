@@ -118,8 +118,8 @@ void request_load(struct request *rq, struct slice key, const struct record *r, 
 void request_add_payload(struct evbuffer *out, struct buf *buf, struct slice data);
 
 /* A reply of many large values goes on with `next` only when it is this request's turn and the
- * output has drained; true = it waits (and holds) until then, false = go on now. A closed connection
- * counts as drained: next sees conn NULL and should end. */
+ * output has drained; true = it waits (and holds) until then, false = go on now. A closed
+ * connection counts as drained: next sees conn NULL and should end. */
 bool request_pace(struct request *rq, void (*next)(struct request *rq));
 void request_paced(struct request *rq); /* conn.c: calls next, drops the hold */
 

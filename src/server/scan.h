@@ -3,9 +3,9 @@
  *
  * Purpose   walk the keys in order in slices of a turn, so that no listing holds the loop
  * Threads   loop
- * Limits    SCAN_CURSORS cursors of the latest SCANs are remembered (their last key); an unknown one
- *           starts again from the first key: duplicates, never a miss. A listing in one reply may
- *           take LISTING_BYTES_MAX
+ * Limits    SCAN_CURSORS cursors of the latest SCANs are remembered (their last key); an unknown
+ *           one starts again from the first key: duplicates, never a miss. A listing in one reply
+ *           may take LISTING_BYTES_MAX
  */
 #ifndef SERVER_SCAN_H
 #define SERVER_SCAN_H

@@ -161,12 +161,10 @@ static int prepare_dir(struct backup *b)
     DIR *d;
 
     if (mkdir(b->dir, 0700) != 0 && errno != EEXIST)
-        return explain(b, err_from_errno(errno), "cannot make %.300s: %s", b->dir,
-                       strerror(errno));
+        return explain(b, err_from_errno(errno), "cannot make %.300s: %s", b->dir, strerror(errno));
     d = opendir(b->dir);
     if (d == NULL)
-        return explain(b, err_from_errno(errno), "cannot read %.300s: %s", b->dir,
-                       strerror(errno));
+        return explain(b, err_from_errno(errno), "cannot read %.300s: %s", b->dir, strerror(errno));
     while (empty && (e = readdir(d)) != NULL)
         empty = strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0 ||
                 strcmp(e->d_name, "lost+found") == 0;
@@ -356,7 +354,8 @@ static void finish(struct backup *b, int err)
     s->backup = NULL;
     if (err == 0) {
         snprintf(b->detail, sizeof(b->detail),
-                 "%.300s: keys=%" PRIu64 " volumes=%zu applied=%" PRIu64 " unreadable_bytes=%" PRIu64,
+                 "%.300s: keys=%" PRIu64 " volumes=%zu applied=%" PRIu64
+                 " unreadable_bytes=%" PRIu64,
                  b->dir, b->state.keys, b->nrows, b->state.applied, b->unreadable);
         LOG_NOTICE("backup done %s", b->detail);
     } else {

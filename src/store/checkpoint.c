@@ -153,9 +153,8 @@ static int merge_entries(struct checkpoint *c)
         err = err_from_errno(FAIL("ckpt.put"));
         if (err != 0)
             break;
-        err = entries[i].value.ptr == NULL
-                  ? index_write_del(ix, entries[i].key)
-                  : index_write_put(ix, entries[i].key, entries[i].value);
+        err = entries[i].value.ptr == NULL ? index_write_del(ix, entries[i].key)
+                                           : index_write_put(ix, entries[i].key, entries[i].value);
     }
     free(entries);
     return err;

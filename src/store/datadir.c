@@ -207,7 +207,8 @@ int datadir_read_format(const char *path, struct datadir *out, char *detail)
     text[n] = '\0';
     err = parse(text, &d);
     if (err == ERR_VERSION)
-        return explain(detail, err, "%.300s: %.20s is newer than format %d of this server: start "
+        return explain(detail, err,
+                       "%.300s: %.20s is newer than format %d of this server: start "
                        "the version that wrote it",
                        name, strtok(text, "\n"), DATADIR_FORMAT);
     if (err != 0)
@@ -254,8 +255,8 @@ static int create_format(const char *path, uint32_t node, bool raft, struct data
     memcpy(d->path, path, strlen(path) + 1);
     hash_random(d->uuid, sizeof(d->uuid));
     err = datadir_write_format(path, d);
-    return err == 0 ? 0 : explain(detail, err, "cannot write %.300s/FORMAT: %s", path,
-                                  err_text(err));
+    return err == 0 ? 0
+                    : explain(detail, err, "cannot write %.300s/FORMAT: %s", path, err_text(err));
 }
 
 static int check_match(const struct datadir *d, uint32_t node, bool raft, char *detail)

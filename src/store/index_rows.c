@@ -32,8 +32,8 @@ static void seal(struct slice key, uint8_t *bytes, size_t size)
 
 static bool is_sealed(struct slice key, struct slice bytes, size_t size)
 {
-    return bytes.len == size && codec_get64(bytes.ptr + size - 8) ==
-                                    hash64_pair(key, slice_of(bytes.ptr, size - 8));
+    return bytes.len == size &&
+           codec_get64(bytes.ptr + size - 8) == hash64_pair(key, slice_of(bytes.ptr, size - 8));
 }
 
 size_t index_expiry_key(uint64_t expire_ms, struct slice key, uint8_t *out)

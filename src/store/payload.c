@@ -168,10 +168,10 @@ static void read_fields(const uint8_t *page, struct payload_header *out)
     size_t key_len = codec_get16(page + 94);
 
     memcpy(out->uuid, page + 8, 16);
-    out->place = (struct place){codec_get32(page + 24), codec_get32(page + 28),
-                                codec_get64(page + 32)};
-    out->id = (struct payload_id){codec_get32(page + 40), codec_get32(page + 44),
-                                  codec_get64(page + 48)};
+    out->place =
+        (struct place){codec_get32(page + 24), codec_get32(page + 28), codec_get64(page + 32)};
+    out->id =
+        (struct payload_id){codec_get32(page + 40), codec_get32(page + 44), codec_get64(page + 48)};
     out->term = codec_get64(page + 56);
     out->applied = codec_get64(page + 64);
     out->length = codec_get64(page + 72);

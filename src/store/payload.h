@@ -64,7 +64,7 @@ struct payload_read {
     struct place place;
     struct payload_id id;
     uint64_t length, digest;
-    uint64_t offset, count;      /* the wanted range; whole value: 0, length */
+    uint64_t offset, count; /* the wanted range; whole value: 0, length */
     uint8_t key[RECORD_KEY_MAX];
     size_t key_len;
     struct buf *buf; /* whole chunks that cover the range land here */

@@ -76,8 +76,7 @@ static int check_header(const struct payload_read *r, struct payload_header *h)
     return payload_digest_total(digests, h->chunks) == r->digest ? 0 : ERR_CORRUPT;
 }
 
-static int check_chunks(const struct payload_read *r, const struct payload_header *h,
-                        uint64_t want)
+static int check_chunks(const struct payload_read *r, const struct payload_header *h, uint64_t want)
 {
     uint32_t chunk = (uint32_t)(r->first / h->chunk);
 

@@ -18,10 +18,10 @@
 
 #define RECORD_VERSION 1
 #define RECORD_KEY_MAX 480
-#define RECORD_META_MAX 255  /* model, seq */
+#define RECORD_META_MAX 255 /* model, seq */
 #define RECORD_HOLDERS_MAX 7
-#define RECORD_FIXED 56      /* bytes before model */
-#define RECORD_SLAB_TAIL 32  /* place + payload id, before holders */
+#define RECORD_FIXED 56       /* bytes before model */
+#define RECORD_SLAB_TAIL 32   /* place + payload id, before holders */
 #define RECORD_REMOTE_TAIL 16 /* payload id, before holders */
 #define RECORD_CHECK 8
 
@@ -49,8 +49,8 @@ struct record {
     uint64_t length;     /* of the value */
     uint64_t digest;     /* XXH3-64 of the chunk digests, payload.h */
     struct slice model, seq;
-    struct slice data;   /* RECORD_INLINE */
-    struct place place;  /* RECORD_SLAB */
+    struct slice data;  /* RECORD_INLINE */
+    struct place place; /* RECORD_SLAB */
     struct payload_id payload;
     unsigned nholders;
     uint32_t holders[RECORD_HOLDERS_MAX];

@@ -208,8 +208,7 @@ static bool on_index_key(void *ctx, struct slice key, struct slice value)
     return !w->stopped;
 }
 
-static struct layer layer_from(struct view *v, const struct table *t, struct slice from,
-                               bool after)
+static struct layer layer_from(struct view *v, const struct table *t, struct slice from, bool after)
 {
     update(v, t);
     return (struct layer){.table = t, .view = v, .at = seek(v, t, from, after)};

@@ -273,8 +273,8 @@ static int read_head(const uint8_t uuid[16], uint8_t *head, struct slab *s)
 
     if (fstat(s->fd, &st) != 0)
         return err_from_errno(errno);
-    want = (uint64_t)st.st_size < HEAD_BYTES ? (size_t)st.st_size & ~(size_t)(PAGE - 1)
-                                             : HEAD_BYTES;
+    want =
+        (uint64_t)st.st_size < HEAD_BYTES ? (size_t)st.st_size & ~(size_t)(PAGE - 1) : HEAD_BYTES;
     while (have < want) {
         ssize_t n = pread(s->fd, head + have, want - have, (off_t)have);
 

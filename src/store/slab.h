@@ -26,7 +26,7 @@
 
 struct slab {
     int fd;
-    bool direct;       /* O_DIRECT; false = buffered fallback (logged) */
+    bool direct; /* O_DIRECT; false = buffered fallback (logged) */
     uint32_t number;
     uint64_t base;     /* file offset of the value area */
     uint64_t capacity; /* bytes of it */

@@ -264,8 +264,7 @@ static bool joins(const struct stage *s, const struct write_job *j, const struct
     struct place next = {j->vio.number, j->vio.generation, j->offset + j->bytes};
 
     return j->count == 0 ||
-           (j->count < JOB_REQS &&
-            j->bytes + volume_slot(r->digest->length) <= STAGE_JOB_BYTES &&
+           (j->count < JOB_REQS && j->bytes + volume_slot(r->digest->length) <= STAGE_JOB_BYTES &&
             volumes_continues(s->config.volumes, next, r->digest->length, r->moving));
 }
 

@@ -24,7 +24,7 @@ struct stage_req {
     struct stage_req *next; /* private, as state and tries */
     uint8_t state, tries;
     /* in */
-    struct buf *buf; /* payload; its header page is filled by the stage */
+    struct buf *buf;                     /* payload; its header page is filled by the stage */
     const struct payload_digest *digest; /* valid until done */
     uint8_t key[RECORD_KEY_MAX];
     size_t key_len;

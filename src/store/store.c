@@ -24,7 +24,7 @@
 #include "store/store_int.h"
 
 #define LOG_EVERY_MS 1000u
-#define SWEEP_BUDGET 200u      /* keys a loop turn, ≤ 1 ms */
+#define SWEEP_BUDGET 200u /* keys a loop turn, ≤ 1 ms */
 #define DISK_ASK_US 1000000u
 #define STEP_IDLE_US 1000000u
 
@@ -150,9 +150,10 @@ static void ref_place(struct store *s, struct slice key, const struct record *r)
         return;
     s->counts.corrupt++;
     if (logger_allow(&last_ms, LOG_EVERY_MS))
-        LOG_WARNING("store a payload is not where its record says, the key is a miss; volume=%" PRIu32
-                    " generation=%" PRIu32 " key_len=%zu",
-                    r->place.volume, r->place.generation, key.len);
+        LOG_WARNING(
+            "store a payload is not where its record says, the key is a miss; volume=%" PRIu32
+            " generation=%" PRIu32 " key_len=%zu",
+            r->place.volume, r->place.generation, key.len);
 }
 
 static uint8_t *scratch_of(struct store *s, size_t size)
@@ -231,8 +232,7 @@ void store_flush(struct store *s)
     store_changed(s);
 }
 
-bool store_move(struct store *s, struct slice key, uint64_t mod, struct place from,
-                struct place to)
+bool store_move(struct store *s, struct slice key, uint64_t mod, struct place from, struct place to)
 {
     size_t before = table_count(s->active);
     struct slice value;

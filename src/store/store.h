@@ -87,8 +87,8 @@ int store_scan(struct store *s, struct slice from, bool after, store_scan_cb cb,
 /* Some present key, roughly uniform; 0 or ERR_NOTFOUND. out: RECORD_KEY_MAX bytes. */
 int store_random_key(struct store *s, uint64_t now_ms, uint8_t *out, size_t *len);
 int store_read(struct store *s, struct payload_read *r); /* payload_read with our volumes */
-void store_hit(struct store *s, const struct record *r);  /* spares it from the next eviction */
-void store_corrupt(struct store *s, struct slice key);    /* a payload failed its digest: count */
+void store_hit(struct store *s, const struct record *r); /* spares it from the next eviction */
+void store_corrupt(struct store *s, struct slice key);   /* a payload failed its digest: count */
 
 /* --- parts --------------------------------------------------------------------------------- */
 struct stage *store_stage(struct store *s);
@@ -105,13 +105,14 @@ uint64_t store_step(struct store *s);
 void store_checkpoint(struct store *s, void (*cb)(void *ctx, int err), void *ctx);
 bool store_checkpoint_running(const struct store *s);
 uint64_t store_durable_index(const struct store *s); /* applied index of the last checkpoint */
-bool store_tick_due(struct store *s, uint64_t now_ms); /* a key is due: an idle leader logs a TICK */
+bool store_tick_due(struct store *s,
+                    uint64_t now_ms); /* a key is due: an idle leader logs a TICK */
 void store_set_evicting(struct store *s, bool leader); /* only the leader proposes EVICT */
 void store_set_limits(struct store *s, uint64_t max_store, uint64_t max_index);
 
 /* BACKUP into an empty or absent directory under load; cb on the loop. ERR_AGAIN: one runs. */
-int store_backup(struct store *s, const char *dir, void (*cb)(void *ctx, int err, const char *detail),
-                 void *ctx);
+int store_backup(struct store *s, const char *dir,
+                 void (*cb)(void *ctx, int err, const char *detail), void *ctx);
 bool store_backup_progress(const struct store *s, uint64_t *done, uint64_t *total);
 
 void store_get_counts(const struct store *s, struct store_counts *out);

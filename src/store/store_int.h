@@ -39,8 +39,8 @@ struct store {
     bool inexact; /* INDEX_INEXACT */
     struct store_counts counts;
     struct index_buf get_buf;
-    struct index_buf old_buf;       /* the record that a put or del replaces */
-    uint8_t *scratch;               /* encoding: the new record may borrow from the old one */
+    struct index_buf old_buf; /* the record that a put or del replaces */
+    uint8_t *scratch;         /* encoding: the new record may borrow from the old one */
     size_t scratch_size;
     uint64_t active_rows;           /* index rows the active table changes, expiry rows too */
     uint64_t changed_us;            /* first change since the last freeze; 0 = none */
@@ -67,7 +67,7 @@ struct checkpoint *checkpoint_new(struct store *s, uint64_t durable_index);
 void checkpoint_free(struct checkpoint *c);
 bool checkpoint_start(struct store *s, bool clean); /* freezes; false = one runs */
 bool checkpoint_due(const struct store *s);
-uint64_t checkpoint_step(struct store *s); /* starts what is due; µs to the next look */
+uint64_t checkpoint_step(struct store *s);         /* starts what is due; µs to the next look */
 bool checkpoint_is_failing(const struct store *s); /* waits for disk space */
 void checkpoint_wait(struct store *s, void (*cb)(void *ctx, int err), void *ctx);
 bool checkpoint_is_running(const struct store *s);

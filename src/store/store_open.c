@@ -81,8 +81,9 @@ static int open_index(struct store *s, struct index_state *state, char *detail)
         return explain(detail, err, "%.300s: its state row: %s: run sldmkv-check", path,
                        err_text(err));
     if (state->node != 0 && state->node != s->config.node)
-        return explain(detail, ERR_INVAL, "%.300s belongs to node %" PRIu32 ", this is node %" PRIu32,
-                       path, state->node, s->config.node);
+        return explain(detail, ERR_INVAL,
+                       "%.300s belongs to node %" PRIu32 ", this is node %" PRIu32, path,
+                       state->node, s->config.node);
     keys = index_count(s->index);
     if (keys != state->keys)
         return explain(detail, ERR_CORRUPT,
@@ -130,8 +131,8 @@ static int start_workers(struct store *s, char *detail)
     unsigned one = s->config.stepped ? 0 : 1;
 
     s->writer = worker_new("write", one, s->config.inbox);
-    s->readers = worker_new("read", s->config.stepped ? 0 : s->config.read_threads,
-                            s->config.inbox);
+    s->readers =
+        worker_new("read", s->config.stepped ? 0 : s->config.read_threads, s->config.inbox);
     s->checkpointer = worker_new("checkpoint", one, s->config.inbox);
     s->maint = worker_new("maint", one, s->config.inbox);
     if (s->writer == NULL || s->readers == NULL || s->checkpointer == NULL || s->maint == NULL)

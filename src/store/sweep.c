@@ -16,8 +16,8 @@
 #include "base/assert.h"
 #include "store/store_int.h"
 
-#define LOOK_US 100000u   /* nothing was due: look again */
-#define AGAIN_US 1000u    /* the budget ended before the rows did: others first */
+#define LOOK_US 100000u /* nothing was due: look again */
+#define AGAIN_US 1000u  /* the budget ended before the rows did: others first */
 #define STALE_MAX 1024u
 
 struct sweep {

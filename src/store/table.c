@@ -45,7 +45,7 @@ struct block {
 struct table {
     uint64_t seed;
     struct node **buckets;
-    size_t nbuckets; /* a power of two */
+    size_t nbuckets;     /* a power of two */
     struct node **nodes; /* by number */
     size_t count, nodes_space;
     struct block *blocks; /* the first one is filled */
@@ -232,8 +232,7 @@ size_t table_count(const struct table *t)
 
 size_t table_bytes(const struct table *t)
 {
-    return t->block_bytes + t->nbuckets * sizeof(*t->buckets) +
-           t->nodes_space * sizeof(*t->nodes);
+    return t->block_bytes + t->nbuckets * sizeof(*t->buckets) + t->nodes_space * sizeof(*t->nodes);
 }
 
 void table_drop_all(struct table *t)

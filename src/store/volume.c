@@ -223,8 +223,7 @@ static bool wants_format(const struct volumes *v)
 
 void volumes_format_ahead(struct volumes *v)
 {
-    if (v->formatting || (v->format_err != 0 && v->now_ms < v->format_retry_ms) ||
-        !wants_format(v))
+    if (v->formatting || (v->format_err != 0 && v->now_ms < v->format_retry_ms) || !wants_format(v))
         return;
     v->formatting = true;
     v->format.volumes = v;

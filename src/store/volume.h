@@ -51,7 +51,7 @@ struct volumes_config {
     uint64_t volume_size; /* of new files */
     uint32_t target;      /* number of volumes this store may have */
     uint8_t uuid[16];
-    struct worker *maint; /* formats one volume ahead */
+    struct worker *maint;        /* formats one volume ahead */
     void (*on_space)(void *ctx); /* a volume became FREE or was formatted: allocate again */
     void *ctx;
 };

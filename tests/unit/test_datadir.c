@@ -222,9 +222,8 @@ TEST(directory_without_permission)
 
         if (geteuid() == 0 && (chdir(dir) != 0 || setgid(65534) != 0 || setuid(65534) != 0))
             _exit(2);
-        _exit(datadir_open(geteuid() == 65534 ? "." : dir, 1, true, &d, detail) == ERR_ACCESS
-                  ? 0
-                  : 1);
+        _exit(datadir_open(geteuid() == 65534 ? "." : dir, 1, true, &d, detail) == ERR_ACCESS ? 0
+                                                                                              : 1);
     }
     CHECK_EQ_INT(waitpid(child, &status, 0), child);
     CHECK_EQ_INT(status, 0);

@@ -201,10 +201,10 @@ TEST(expiry_rows_follow_the_records)
     CHECK_EQ_STR(expiries(ix, 0, "", 99), "");
 
     CHECK_EQ_INT(index_write_begin(ix, 0), 0);
-    put(ix, "a", "2", 300);  /* the same deadline */
-    put(ix, "b", "2", 400);  /* another */
-    put(ix, "c", "2", 50);   /* gets one */
-    put(ix, "d", "2", 0);    /* loses it */
+    put(ix, "a", "2", 300); /* the same deadline */
+    put(ix, "b", "2", 400); /* another */
+    put(ix, "c", "2", 50);  /* gets one */
+    put(ix, "d", "2", 0);   /* loses it */
     commit(ix);
     CHECK_EQ_STR(expiries(ix, 0, "", UINT64_MAX), "50:c 300:a 400:b ");
 
@@ -466,7 +466,7 @@ TEST(estimate_covers_a_random_merge)
     struct index_stats s;
 
     for (int round = 0; round < 4; round++) {
-        uint64_t bytes = 0, before, limit;
+        uint64_t before, limit;
 
         CHECK_EQ_INT(index_get_stats(ix, &s), 0);
         before = s.file_bytes;
@@ -477,7 +477,6 @@ TEST(estimate_covers_a_random_merge)
 
             snprintf(key, sizeof(key), "%08x", (unsigned)(i * 2654435761u + (unsigned)round));
             put(ix, key, "0123456789", 1000 + (uint64_t)i * 7919 % 3000);
-            bytes += 80;
         }
         commit(ix);
         CHECK_EQ_INT(index_get_stats(ix, &s), 0);

@@ -12,8 +12,8 @@
 
 TEST(chunk_size_keeps_to_256_chunks)
 {
-    const uint64_t lengths[] = {0,          1,          256 * KB,     64 * MB - 1, 64 * MB,
-                                64 * MB + 1, 512 * MB,  1024 * MB + 7, UINT32_MAX};
+    const uint64_t lengths[] = {0,           1,        256 * KB,      64 * MB - 1, 64 * MB,
+                                64 * MB + 1, 512 * MB, 1024 * MB + 7, UINT32_MAX};
 
     for (size_t i = 0; i < sizeof(lengths) / sizeof(lengths[0]); i++) {
         uint64_t chunk = payload_chunk_size(lengths[i]);
@@ -292,9 +292,9 @@ static int read_range(struct rig *g, const struct stored *s, uint64_t offset, ui
 
 TEST(values_of_every_edge_size_come_back)
 {
-    const uint64_t lengths[] = {0,           1,          4095,        4096,       4097,
-                                100 * KB,    256 * KB,   256 * KB + 1, 2 * MB - 16, 2 * MB,
-                                2 * MB + 1};
+    const uint64_t lengths[] = {0,           1,        4095,      4096,
+                                4097,        100 * KB, 256 * KB,  256 * KB + 1,
+                                2 * MB - 16, 2 * MB,   2 * MB + 1};
     struct stored s;
     struct rig g;
 
@@ -365,26 +365,65 @@ static int read_changed(struct rig *g, const struct stored *s,
     return err;
 }
 
-static void other_key(struct payload_read *r) { r->key[0] ^= 1; }
-static void longer_key(struct payload_read *r) { r->key[r->key_len++] = 0; }
-static void other_id(struct payload_read *r) { r->id.seq++; }
-static void other_boot(struct payload_read *r) { r->id.boot++; }
-static void other_digest(struct payload_read *r) { r->digest++; }
-static void other_place(struct payload_read *r) { r->place.offset += 4096; }
-static void unaligned(struct payload_read *r) { r->place.offset += 1; }
-static void far_away(struct payload_read *r) { r->place.offset = (uint64_t)1 << 40; }
-static void older(struct payload_read *r) { r->place.generation--; }
-static void newer(struct payload_read *r) { r->place.generation++; }
-static void no_volume(struct payload_read *r) { r->place.volume = 999; }
-static void shorter(struct payload_read *r) { r->length--, r->count--; }
-static void nothing(struct payload_read *r) { (void)r; }
+static void other_key(struct payload_read *r)
+{
+    r->key[0] ^= 1;
+}
+static void longer_key(struct payload_read *r)
+{
+    r->key[r->key_len++] = 0;
+}
+static void other_id(struct payload_read *r)
+{
+    r->id.seq++;
+}
+static void other_boot(struct payload_read *r)
+{
+    r->id.boot++;
+}
+static void other_digest(struct payload_read *r)
+{
+    r->digest++;
+}
+static void other_place(struct payload_read *r)
+{
+    r->place.offset += 4096;
+}
+static void unaligned(struct payload_read *r)
+{
+    r->place.offset += 1;
+}
+static void far_away(struct payload_read *r)
+{
+    r->place.offset = (uint64_t)1 << 40;
+}
+static void older(struct payload_read *r)
+{
+    r->place.generation--;
+}
+static void newer(struct payload_read *r)
+{
+    r->place.generation++;
+}
+static void no_volume(struct payload_read *r)
+{
+    r->place.volume = 999;
+}
+static void shorter(struct payload_read *r)
+{
+    r->length--, r->count--;
+}
+static void nothing(struct payload_read *r)
+{
+    (void)r;
+}
 
 TEST(a_slot_is_believed_only_by_the_record_that_names_it)
 {
-    void (*const changes[])(struct payload_read *) = {other_key,    longer_key,  other_id,
-                                                      other_boot,   other_digest, other_place,
-                                                      unaligned,    far_away,    older,
-                                                      newer,        no_volume,   shorter};
+    void (*const changes[])(struct payload_read *) = {other_key,  longer_key,   other_id,
+                                                      other_boot, other_digest, other_place,
+                                                      unaligned,  far_away,     older,
+                                                      newer,      no_volume,    shorter};
     struct stored s;
     struct rig g;
 

@@ -535,7 +535,7 @@ TEST(volumes_recycle_after_their_checkpoint)
 #define MODEL_OPS 4000
 
 struct op {
-    int key;      /* -1: flush */
+    int key;        /* -1: flush */
     unsigned value; /* 0: delete */
     uint64_t expire_ms;
 };

@@ -441,7 +441,7 @@ TEST(restart_goes_on_behind_the_header_chain)
     a = put_one(&g, 5000);
     write_header(&g, a, 5000, 11);
     s = save(&g);
-    b = put_one(&g, 100); /* named by an entry to be replayed */
+    b = put_one(&g, 100);             /* named by an entry to be replayed */
     c = alloc_one(&g, 300000, false); /* durable, never named */
     volumes_unpin(g.volumes, c.volume);
     write_header(&g, b, 100, 12);
@@ -608,8 +608,8 @@ TEST(missing_and_damaged_files_fail_their_volume_only)
 
 TEST(leftovers_are_removed_and_strangers_left)
 {
-    const char *names[] = {"vol-0009.mdb.tmp", "vol-9.mdb", "vol-0007.mdb.tmp2", "vol-99999.mdb",
-                           "vol-0000.mdb",     "notes"};
+    const char *names[] = {"vol-0009.mdb.tmp", "vol-9.mdb",    "vol-0007.mdb.tmp2",
+                           "vol-99999.mdb",    "vol-0000.mdb", "notes"};
     char path[PATH_MAX];
     struct rig g;
 

@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: MIT */
+/* store_rig_payload: large values, staged and read back; see store_rig.h. */
+#ifndef TESTS_UNIT_STORE_RIG_PAYLOAD_H
+#define TESTS_UNIT_STORE_RIG_PAYLOAD_H
+
+#include "store_rig_base.h"
+
+struct staged {
+    struct stage_req req;
+    struct payload_digest digest;
+    bool over;
+};
+
+static inline void on_staged(struct stage_req *r)
+{
+    ((struct staged *)(void *)r)->over = true;
+}
+
+/* A value of `len` bytes that depend on `seed`, as its client would send it. */
+static inline void set_large(const char *key, size_t len, unsigned seed)
+{
+    struct staged *st = calloc(1, sizeof(*st));
+    struct record r = {.kind = RECORD_SLAB, .length = len, .mod = node.index + 1};
+    struct buf *b;
+
+    CHECK_EQ_INT(buf_get(node.pool, len, &b), 0);
+    for (size_t i = 0; i < len; i++)
+        buf_payload(b)[i] = (uint8_t)((i * 31 + seed) >> (i % 5));
+    payload_digest_begin(&st->digest, len);
+    payload_digest_update(&st->digest, buf_payload(b), len);
+    r.digest = payload_digest_end(&st->digest, buf_payload(b));
+    st->req.buf = b;
+    st->req.digest = &st->digest;
+    st->req.key_len = strlen(key);
+    memcpy(st->req.key, key, st->req.key_len);
+    st->req.done = on_staged;
+    stage_submit(store_stage(node.store), &st->req);
+    for (int i = 0; i < 100 && !st->over; i++)
+        turn();
+    CHECK(st->over);
+    CHECK_EQ_INT(st->req.err, 0);
+    r.place = st->req.place;
+    r.payload = st->req.id;
+    store_put(node.store, slice_str(key), &r);
+    applied();
+    stage_release(store_stage(node.store), r.place);
+    buf_unref(b);
+    free(st);
+}
+
+static inline void on_read(struct payload_read *r)
+{
+    r->key_len = 0; /* tells the loop below */
+}
+
+static inline int read_large(const char *key, size_t len, unsigned seed)
+{
+    struct payload_read *p = calloc(1, sizeof(*p));
+    struct record r;
+    int err;
+
+    CHECK_EQ_INT(store_get(node.store, slice_str(key), &r), 0);
+    CHECK_EQ_INT(r.kind, RECORD_SLAB);
+    CHECK_EQ_U64(r.length, len);
+    p->place = r.place;
+    p->id = r.payload;
+    p->length = p->count = r.length;
+    p->digest = r.digest;
+    p->key_len = strlen(key);
+    memcpy(p->key, key, p->key_len);
+    CHECK_EQ_INT(buf_get(node.pool, payload_read_size(len, 0, len), &p->buf), 0);
+    p->done = on_read;
+    err = store_read(node.store, p);
+    for (int i = 0; i < 100 && err == 0 && p->key_len != 0; i++)
+        run();
+    if (err == 0)
+        err = p->err;
+    for (size_t i = 0; err == 0 && i < len; i++)
+        CHECK_EQ_INT(buf_payload(p->buf)[i], (uint8_t)((i * 31 + seed) >> (i % 5)));
+    buf_unref(p->buf);
+    free(p);
+    return err;
+}
+
+#endif
