@@ -212,7 +212,7 @@ format: | check-deps
 
 ## bench: throughput and latency, next to redis-server in the same run
 bench: all $(BUILD)/venv/ready $(BUILD)/bin/redis-server
-	$(Q)PATH=$(SLDMKV_BUILD)/bin:$$PATH $(BUILD)/venv/bin/python utils/bench.py $(ARGS)
+	$(Q)PATH=$(SLDMKV_BUILD)/bin:$$PATH $(BUILD)/venv/bin/python utils/bench $(ARGS)
 
 ## demo: prefill, store, kill -9, restart, load, and the same tokens again
 demo: all $(BUILD)/venv-demo/ready
