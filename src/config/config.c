@@ -2,11 +2,12 @@
 /* The table is the whole truth about directives; the functions below only walk it. A value is
  * parsed completely before anything is stored, so a refused directive leaves the old value.
  */
-#include "config/config.h"
+#include "config/config_int.h"
 
 #include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -251,8 +252,20 @@ int config_set(struct config *c, const struct config_row *row, const char *value
     if (strlen(value) < CONFIG_LINE_MAX && store_value(c, row, value))
         return 0;
     config_allowed(row, allowed, sizeof(allowed));
-    snprintf(detail, CONFIG_DETAIL_MAX, "%s: directive '%s' cannot be '%.80s': allowed is %s",
-             where, row->name, row->flags & CONFIG_SECRET ? "(hidden)" : value, allowed);
+    return config_refuse(detail, "%s: directive '%s' cannot be '%.80s': allowed is %s", where,
+                         row->name, row->flags & CONFIG_SECRET ? "(hidden)" : value, allowed);
+}
+
+int config_refuse(char *detail, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(detail, CONFIG_DETAIL_MAX, format, args);
+    va_end(args);
+    for (char *p = detail; *p != '\0'; p++)
+        if (iscntrl((unsigned char)*p))
+            *p = '?';
     return ERR_INVAL;
 }
 

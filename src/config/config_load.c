@@ -10,78 +10,110 @@
 
 #include "base/err.h"
 #include "base/words.h"
-#include "config/config.h"
+#include "config/config_int.h"
 
-/* The next word of *rest into out, which has room for the rest of a line; false at its end. *bad: a
- * quote is not closed, or text follows a closing one. */
-static bool next_word(struct slice *rest, char *out, bool *bad)
+enum word { WORD_NONE, WORD_ONE, WORD_BAD };
+
+/* The next word of *rest into out, which has room for the rest of a line. */
+static enum word next_word(struct slice *rest, char *out)
 {
     size_t len = 0;
     enum words_status status = words_next(rest, (uint8_t *)out, &len);
 
-    *bad = status == WORDS_UNBALANCED;
     out[status == WORDS_ONE ? len : 0] = '\0';
-    return status == WORDS_ONE;
+    if (status == WORDS_UNBALANCED || memchr(out, '\0', len) != NULL)
+        return WORD_BAD;
+    return status == WORDS_ONE ? WORD_ONE : WORD_NONE;
 }
 
 static int unknown(const char *where, const char *name, char *detail)
 {
-    snprintf(detail, CONFIG_DETAIL_MAX,
-             "%s: unknown directive '%.80s': conf/sldmkv.conf lists all that exist", where, name);
-    return ERR_INVAL;
+    return config_refuse(detail,
+                         "%s: unknown directive '%.80s': conf/sldmkv.conf lists all that exist",
+                         where, name);
 }
 
-static int load_line(struct config *c, const char *line, const char *where, char *detail)
+static int bad_word(const char *where, const char *directive, char *detail)
 {
-    struct slice rest = slice_str(line);
+    return config_refuse(detail,
+                         "%s: directive '%s': a quote is not closed, text follows a closing one, "
+                         "or there is a byte 0",
+                         where, directive);
+}
+
+static bool is_comment(struct slice line)
+{
+    size_t at = 0;
+
+    while (at < line.len && (line.ptr[at] == ' ' || line.ptr[at] == '\t'))
+        at++;
+    return at < line.len && line.ptr[at] == '#';
+}
+
+static int load_line(struct config *c, struct slice line, const char *where, char *detail)
+{
     char name[CONFIG_LINE_MAX], value[CONFIG_LINE_MAX], word[CONFIG_LINE_MAX];
     const struct config_row *row;
-    bool bad, more = false;
+    enum word status;
+    bool more = false;
 
-    if (line[strspn(line, " \t")] == '#' || (!next_word(&rest, name, &bad) && !bad))
+    if (is_comment(line))
         return 0;
-    row = bad ? NULL : config_find(name, strlen(name));
-    if (row == NULL && !bad)
+    status = next_word(&line, name);
+    if (status == WORD_NONE)
+        return 0;
+    if (status == WORD_BAD)
+        return bad_word(where, "?", detail);
+    row = config_find(name, strlen(name));
+    if (row == NULL)
         return unknown(where, name, detail);
     value[0] = '\0';
-    while (!bad && next_word(&rest, word, &bad)) {
+    while ((status = next_word(&line, word)) == WORD_ONE) {
         if (more)
             strcat(value, " ");
         strcat(value, word); /* words of one line cannot be longer than the line */
         more = true;
     }
-    if (bad) {
-        snprintf(detail, CONFIG_DETAIL_MAX,
-                 "%s: directive '%s': a quote is not closed, or text follows a closing one", where,
-                 row != NULL ? row->name : "?");
-        return ERR_INVAL;
-    }
+    if (status == WORD_BAD)
+        return bad_word(where, row->name, detail);
     if (!more && row->type == CONFIG_BOOL)
         strcpy(value, "yes");
     return config_set(c, row, value, where, detail);
+}
+
+/* The next line without its end; false: there is none. out: CONFIG_LINE_MAX bytes; a longer line
+ * has *len CONFIG_LINE_MAX. fgets would hide a byte 0. */
+static bool next_line(FILE *f, char *out, size_t *len)
+{
+    int b = getc(f);
+
+    *len = 0;
+    if (b == EOF)
+        return false;
+    for (; b != EOF && b != '\n' && *len < CONFIG_LINE_MAX; b = getc(f))
+        out[(*len)++] = (char)b;
+    return true;
 }
 
 int config_load_file(struct config *c, const char *path, char *detail)
 {
     char line[CONFIG_LINE_MAX], where[256];
     FILE *f = fopen(path, "re");
+    size_t len;
     int err = 0;
 
-    if (f == NULL) {
-        snprintf(detail, CONFIG_DETAIL_MAX, "cannot read the conf file '%s': %s", path,
-                 strerror(errno));
-        return ERR_INVAL;
-    }
-    for (unsigned n = 1; err == 0 && fgets(line, sizeof(line), f) != NULL; n++) {
+    if (f == NULL)
+        return config_refuse(detail, "cannot read the conf file '%s': %s", path, strerror(errno));
+    for (unsigned n = 1; err == 0 && next_line(f, line, &len); n++) {
         snprintf(where, sizeof(where), "%.200s:%u", path, n);
-        if (strchr(line, '\n') == NULL && !feof(f)) {
-            snprintf(detail, CONFIG_DETAIL_MAX, "%s: line longer than %d bytes", where,
-                     CONFIG_LINE_MAX - 2);
-            err = ERR_INVAL;
-        } else {
-            err = load_line(c, line, where, detail);
-        }
+        if (len == CONFIG_LINE_MAX)
+            err =
+                config_refuse(detail, "%s: line longer than %d bytes", where, CONFIG_LINE_MAX - 1);
+        else
+            err = load_line(c, slice_of(line, len), where, detail);
     }
+    if (err == 0 && ferror(f))
+        err = config_refuse(detail, "cannot read the conf file '%s': %s", path, strerror(errno));
     fclose(f);
     return err;
 }
@@ -110,16 +142,11 @@ static int load_flag(struct config *c, int argc, char **argv, char *detail)
                                 argv[used]);
         used++;
     }
-    if (len >= sizeof(value)) {
-        snprintf(detail, CONFIG_DETAIL_MAX, "%s: directive '%s': value too long", where, row->name);
-        return ERR_INVAL;
-    }
+    if (len >= sizeof(value))
+        return config_refuse(detail, "%s: directive '%s': value too long", where, row->name);
     if (used == 1 && equals == NULL) {
-        if (row->type != CONFIG_BOOL) {
-            snprintf(detail, CONFIG_DETAIL_MAX, "%s: directive '%s' needs a value", where,
-                     row->name);
-            return ERR_INVAL;
-        }
+        if (row->type != CONFIG_BOOL)
+            return config_refuse(detail, "%s: directive '%s' needs a value", where, row->name);
         strcpy(value, "yes");
     }
     err = config_set(c, row, value, where, detail);
@@ -140,11 +167,10 @@ int config_load_args(struct config *c, int argc, char **argv, char *detail)
     while (i < argc) {
         int used;
 
-        if (strncmp(argv[i], "--", 2) != 0) {
-            snprintf(detail, CONFIG_DETAIL_MAX,
-                     "command line: '%.80s' is no directive: write --directive value", argv[i]);
-            return ERR_INVAL;
-        }
+        if (strncmp(argv[i], "--", 2) != 0)
+            return config_refuse(detail,
+                                 "command line: '%.80s' is no directive: write --directive value",
+                                 argv[i]);
         used = load_flag(c, argc - i, argv + i, detail);
         if (used < 0)
             return used;
@@ -164,22 +190,16 @@ static bool is_default(const struct config *c, const char *name)
 
 int config_check(const struct config *c, char *detail)
 {
-    if (c->listen[0] != '\0' && (!is_default(c, "bind") || !is_default(c, "port"))) {
-        snprintf(detail, CONFIG_DETAIL_MAX,
-                 "directive 'listen' excludes 'bind' and 'port': give one or the others");
-        return ERR_INVAL;
-    }
-    if (c->listen[0] != '\0' && strrchr(c->listen, ':') == NULL) {
-        snprintf(detail, CONFIG_DETAIL_MAX,
-                 "directive 'listen' cannot be '%.80s': allowed is "
-                 "host:port, for example 127.0.0.1:50051 or [::1]:50051",
-                 c->listen);
-        return ERR_INVAL;
-    }
-    if (c->port == 0 && c->listen[0] == '\0' && c->unixsocket[0] == '\0') {
-        snprintf(detail, CONFIG_DETAIL_MAX,
-                 "nothing to listen on: 'port' is 0 and there is no 'unixsocket'");
-        return ERR_INVAL;
-    }
+    if (c->listen[0] != '\0' && (!is_default(c, "bind") || !is_default(c, "port")))
+        return config_refuse(
+            detail, "directive 'listen' excludes 'bind' and 'port': give one or the others");
+    if (c->listen[0] != '\0' && strrchr(c->listen, ':') == NULL)
+        return config_refuse(detail,
+                             "directive 'listen' cannot be '%.80s': allowed is "
+                             "host:port, for example 127.0.0.1:50051 or [::1]:50051",
+                             c->listen);
+    if (c->port == 0 && c->listen[0] == '\0' && c->unixsocket[0] == '\0')
+        return config_refuse(detail,
+                             "nothing to listen on: 'port' is 0 and there is no 'unixsocket'");
     return 0;
 }

@@ -297,6 +297,33 @@ TEST(errors_say_where_and_what)
     CHECK(strchr(detail, '\n') == NULL);
 }
 
+/* A text with control bytes may stand in a conf file; a message about it stays one line. A byte 0
+ * would end a value early, a password for instance. */
+TEST(control_bytes)
+{
+    static const char raw[] = "port 1\0 2\n";
+    const char *v, *path;
+    struct config c;
+    FILE *f;
+
+    CHECK_EQ_INT(load("port \"1\\n2\\x1b\"\n", "port", &v), ERR_INVAL);
+    CHECK(strstr(detail, "'1?2?'") != NULL);
+    CHECK_EQ_INT(load("\"a\\nb\" 2\n", "port", &v), ERR_INVAL);
+    CHECK(strstr(detail, "'a?b'") != NULL);
+    CHECK_EQ_INT(load("requirepass \"a\\nb\"\n", "requirepass", &v), 0);
+    CHECK_EQ_STR(v, "a\nb");
+    CHECK_EQ_INT(load("requirepass \"a\\x00b\"\n", "requirepass", &v), ERR_INVAL);
+    CHECK_EQ_STR(v, "");
+    CHECK(strstr(detail, "byte 0") != NULL);
+    path = write_file("");
+    f = fopen(path, "we");
+    CHECK(f != NULL && fwrite(raw, 1, sizeof(raw) - 1, f) == sizeof(raw) - 1 && fclose(f) == 0);
+    config_init(&c);
+    CHECK_EQ_INT(config_load_file(&c, path, detail), ERR_INVAL);
+    CHECK(strstr(detail, "x.conf:1: directive 'port'") != NULL);
+    config_fini(&c);
+}
+
 TEST(a_secret_is_in_no_message)
 {
     struct config c;
@@ -323,6 +350,8 @@ TEST(long_lines_and_missing_files)
     config_init(&c);
     CHECK_EQ_INT(config_load_file(&c, "/nonexistent/x.conf", detail), ERR_INVAL);
     CHECK(strstr(detail, "/nonexistent/x.conf") != NULL);
+    CHECK_EQ_INT(config_load_file(&c, "/", detail), ERR_INVAL); /* opens, but cannot be read */
+    CHECK(strstr(detail, "'/'") != NULL);
     config_fini(&c);
 }
 
