@@ -141,13 +141,12 @@ static int serve(struct config *config, const char *conf, const char *executable
         err = server_listen(s, detail);
     if (err == 0)
         err = server_start(s, detail);
-    if (err != 0)
-        /* Threads of a half-started log may run; nothing is durable only in this process. */
-        return err;
-    err = server_run(s);
+    if (err == 0) {
+        detail[0] = '\0';
+        err = server_run(s);
+    }
     server_free(s);
     datadir_close(&dir);
-    detail[0] = '\0';
     return err;
 }
 

@@ -54,9 +54,10 @@ run_suite() {
     bad=$(($(count failed "$log.sum") + $(count 'errors?' "$log.sum")))
     skipped=$(count skipped "$log.sum")
     [ "$rc" -ne 0 ] && [ "$bad" -eq 0 ] && bad=1
-    no_reports >>"$log" || bad=$((bad + 1))
+    no_reports >"$log.reports" || bad=$((bad + 1))
     [ "$bad" -eq 0 ] && [ -z "${V:-}" ] || tail -n 400 "$log"
-    rm -f "$log.sum"
+    head -n 400 "$log.reports"
+    rm -f "$log.sum" "$log.reports"
     [ "$skipped" -eq 0 ] && skipped= || skipped="  $skipped skipped"
     report "$suite" "$ok" "$bad" "$start" "$skipped"
 }

@@ -200,12 +200,14 @@ int main(int argc, char **argv)
     if (s.c == NULL || s.c->err != 0) {
         fprintf(stderr, "simple_client: %s:%d: %s\n", host, port,
                 s.c == NULL ? "out of memory" : s.c->errstr);
+        redisFree(s.c);
         return 1;
     }
     redisSetTimeout(s.c, (struct timeval){REPLY_S, 0});
     s.value = malloc(VALUE_BYTES);
     if (s.value == NULL) {
         fprintf(stderr, "simple_client: out of memory\n");
+        redisFree(s.c);
         return 1;
     }
     fill(s.value);

@@ -391,8 +391,10 @@ void server_free(struct server *s)
         c->dirty = c->ready = false;
         conn_reap(s);
     }
+    log_close(s->log); /* this and the store: of a start that was refused */
     tier_free(s->tier);
     write_free(s->write);
+    store_close(s->store, false);
     stats_free(s);
     listing_free(s);
     buf_pool_free(s->pool);
