@@ -36,7 +36,7 @@ endif
 # SAN and DEBUG only choose which configuration the plain targets mean.
 SAN ?=
 DEBUG ?=
-CONFIGS := release debug asan tsan
+CONFIGS := release debug asan tsan fuzz
 SAN_asan := address,undefined
 SAN_tsan := thread
 CFG := $(if $(SAN),,$(if $(DEBUG),debug,release))
@@ -76,10 +76,13 @@ FLAGS_release := -O2 $(HARDEN)
 FLAGS_debug := -O2 $(HARDEN) $(CHECKED)
 FLAGS_asan := -O1 -fPIE $(CHECKED) $(BLIND) -fsanitize=$(SAN_asan) -fno-sanitize-recover=all
 FLAGS_tsan := -O1 -fPIE $(CHECKED) $(BLIND) -fsanitize=$(SAN_tsan)
+FLAGS_fuzz := -O1 $(CHECKED) -fsanitize=fuzzer-no-link,$(SAN_asan) -fno-sanitize-recover=all
+CC_fuzz := clang-14
 LD_release := $(HARDEN_LD)
 LD_debug := $(HARDEN_LD)
 LD_asan := -pie -fsanitize=$(SAN_asan)
 LD_tsan := -pie -fsanitize=$(SAN_tsan)
+LD_fuzz := -fsanitize=fuzzer,$(SAN_asan)
 
 # A sanitizer brings an allocator of its own.
 LIBS := -levent_core -llmdb -lraft -luv -lxxhash -lm
@@ -87,6 +90,7 @@ LIBS_release := $(LIBS) -ljemalloc
 LIBS_debug := $(LIBS) -ljemalloc
 LIBS_asan := $(LIBS)
 LIBS_tsan := $(LIBS)
+LIBS_fuzz := $(LIBS)
 UTIL_LIBS := -lhiredis
 
 # ---- what there is to build -------------------------------------------------------------------
@@ -94,13 +98,16 @@ UTIL_LIBS := -lhiredis
 LIB_SRC := $(wildcard src/*/*.c)
 UTILS := $(patsubst utils/%.c,%,$(wildcard utils/*.c))
 UNIT_TESTS := $(patsubst tests/unit/%.c,%,$(wildcard tests/unit/test_*.c))
+FUZZ_TARGETS := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 UNIT_HELPERS := $(filter-out $(UNIT_TESTS:%=tests/unit/%.c),$(wildcard tests/unit/*.c))
 
 # Where a program of configuration $1 goes: the release ones straight into build/.
 bin = $(if $(filter release,$1),$(BUILD),$(BUILD)/$1)
 objs = $(patsubst %.c,$(BUILD)/$1/obj/%.o,$2)
+cc = $(or $(CC_$1),$(CC))
 # In an expanded link line a source is in its object, everything else is as it stands.
-unit = $(UNIT_TESTS:%=$(BUILD)/$1/tests/%)
+fuzz = $(FUZZ_TARGETS:%=$(BUILD)/$1/tests/%)
+unit = $(UNIT_TESTS:%=$(BUILD)/$1/tests/%) $(fuzz)
 utils = $(UTILS:%=$(call bin,$1)/%)
 server = $(call bin,$1)/sldmkv-server
 
@@ -108,13 +115,13 @@ define CONFIG_RULES
 # The flags are a prerequisite of every object: other flags, other objects.
 $(BUILD)/$1/flags: FORCE
 	@mkdir -p $$(@D)
-	@echo '$$(CC) $$(CPPFLAGS_ALL) $$(CFLAGS_ALL) $$(FLAGS_$1) $$(CFLAGS) / $$(LD_$1) $$(LDFLAGS) $$(LIBS_$1)' >$$@.new
+	@echo '$(call cc,$1) $$(CPPFLAGS_ALL) $$(CFLAGS_ALL) $$(FLAGS_$1) $$(CFLAGS) / $$(LD_$1) $$(LDFLAGS) $$(LIBS_$1)' >$$@.new
 	@if cmp -s $$@.new $$@; then rm $$@.new; else mv $$@.new $$@; fi
 
-$(BUILD)/$1/obj/%.o: %.c $(BUILD)/$1/flags | deps
+$(BUILD)/$1/obj/%.o: %.c $(BUILD)/$1/flags | deps $(if $(filter fuzz,$1),fuzz-deps)
 	$$(say) CC '$$< [$1]'
 	@mkdir -p $$(@D)
-	$$(Q)$$(CC) $$(CPPFLAGS_ALL) -MMD -MP $$(CFLAGS_ALL) $$(FLAGS_$1) $$(CFLAGS) -c -o $$@ $$<
+	$$(Q)$(call cc,$1) $$(CPPFLAGS_ALL) -MMD -MP $$(CFLAGS_ALL) $$(FLAGS_$1) $$(CFLAGS) -c -o $$@ $$<
 
 # Made anew when the list of its members changes, so that a removed source leaves no object in it.
 $(BUILD)/$1/libsldmkv.a: $(call objs,$1,$(LIB_SRC)) $(BUILD)/$1/members
@@ -128,7 +135,7 @@ $(BUILD)/$1/members: FORCE
 
 $(call bin,$1)/sldmkv-server: $(call objs,$1,src/main.c) $(BUILD)/$1/libsldmkv.a
 	$$(say) LINK $$@
-	$$(Q)$$(CC) $$(LD_$1) $$(LDFLAGS) -pthread -Wl,--as-needed -o $$@ $$(filter %.o %.a,$$^) $$(LIBS_$1)
+	$$(Q)$(call cc,$1) $$(LD_$1) $$(LDFLAGS) -pthread -Wl,--as-needed -o $$@ $$(filter %.o %.a,$$^) $$(LIBS_$1)
 
 $(foreach u,$(UTILS),$(call UTIL_RULE,$1,$u))
 
@@ -140,14 +147,21 @@ $(BUILD)/$1/libtests.a: $(call objs,$1,$(UNIT_HELPERS)) $(BUILD)/$1/members
 $(BUILD)/$1/tests/%: $(BUILD)/$1/obj/tests/unit/%.o $(BUILD)/$1/libtests.a $(BUILD)/$1/libsldmkv.a
 	$$(say) LINK $$@
 	@mkdir -p $$(@D)
-	$$(Q)$$(CC) $$(LD_$1) $$(LDFLAGS) -pthread -Wl,--as-needed -o $$@ $$(filter %.o %.a,$$^) $$(LIBS_$1)
+	$$(Q)$(call cc,$1) $$(LD_$1) $$(LDFLAGS) -pthread -Wl,--as-needed -o $$@ $$(filter %.o %.a,$$^) $$(LIBS_$1)
+
+# A fuzz target has libFuzzer's main, or one of our own that replays its corpus: a test like others.
+$(BUILD)/$1/tests/fuzz_%: $(BUILD)/$1/obj/tests/fuzz/fuzz_%.o \
+		$(if $(filter fuzz,$1),,$(BUILD)/$1/obj/tests/fuzz/replay.o) $(BUILD)/$1/libsldmkv.a
+	$$(say) LINK $$@
+	@mkdir -p $$(@D)
+	$$(Q)$(call cc,$1) $$(LD_$1) $$(LDFLAGS) -pthread -Wl,--as-needed -o $$@ $$(filter %.o %.a,$$^) $$(LIBS_$1)
 endef
 
 # utils/x.c is the program build/x; utils/x/*.c, when there are any, are more of its sources.
 define UTIL_RULE
 $(call bin,$1)/$2: $(call objs,$1,utils/$2.c $(wildcard utils/$2/*.c)) $(BUILD)/$1/libsldmkv.a
 	$$(say) LINK $$@
-	$$(Q)$$(CC) $$(LD_$1) $$(LDFLAGS) -pthread -Wl,--as-needed -o $$@ $$(filter %.o %.a,$$^) $$(LIBS_$1) $$(UTIL_LIBS)
+	$$(Q)$(call cc,$1) $$(LD_$1) $$(LDFLAGS) -pthread -Wl,--as-needed -o $$@ $$(filter %.o %.a,$$^) $$(LIBS_$1) $$(UTIL_LIBS)
 
 endef
 
@@ -164,7 +178,7 @@ deps:
 
 # ---- targets ----------------------------------------------------------------------------------
 
-.PHONY: all run unit test check format bench demo install uninstall clean help
+.PHONY: all run unit test check format fuzz torture bench demo install uninstall clean help
 
 ## all: the server, the tools and the library (default)
 all: $(call server,$(CFG)) $(call utils,$(CFG)) $(BUILD)/$(CFG)/libsldmkv.a
@@ -173,12 +187,15 @@ all: $(call server,$(CFG)) $(call utils,$(CFG)) $(BUILD)/$(CFG)/libsldmkv.a
 run: all
 	$(Q)exec $(BUILD)/sldmkv-server conf/sldmkv.conf $(ARGS)
 
+# make unit T=word, make fuzz T=word
+named = $(foreach t,$1,$(if $(T),$(if $(findstring $(T),$(notdir $t)),$t),$t))
+
 # Unit tests run with failpoints and expensive checks: in the debug configuration, unless a
 # sanitizer is asked for.
 TEST_CFG := $(if $(SAN),$(CFG),debug)
 
 ## unit: the C unit tests alone (make unit T=word runs those whose name contains the word)
-unit: $(foreach t,$(call unit,$(TEST_CFG)),$(if $(findstring $(or $(T),test_),$(notdir $t)),$t))
+unit: $(call named,$(call unit,$(TEST_CFG)))
 	$(Q)tests/run_unit.sh $(if $(SAN),-s) $^
 
 # With a sanitizer: the suites that exercise our C code; Python packages and the demo add nothing.
@@ -210,6 +227,16 @@ check: all $(call unit,debug) $(BUILD)/venv-lint/ready | check-deps
 format: | check-deps
 	$(Q)git ls-files --cached --others --exclude-standard -- '*.c' '*.h' | xargs clang-format-14 -i
 
+# New inputs are kept in build/fuzz/corpus from run to run. ARGS goes to libFuzzer.
+FUZZ_S ?= 60
+## fuzz: readers of foreign bytes, FUZZ_S seconds each, by libFuzzer (T=word, ARGS=-jobs=2)
+fuzz: $(call named,$(call fuzz,fuzz)) | fuzz-deps
+	$(Q)tests/fuzz/run.sh $(FUZZ_S) $^ -- $(ARGS)
+
+## torture: the tests in their long form, hours
+torture:
+	$(Q)$(MAKE) fuzz FUZZ_S=3600
+
 ## bench: throughput and latency, next to redis-server in the same run
 bench: all $(BUILD)/venv/ready $(BUILD)/bin/redis-server
 	$(Q)PATH=$(SLDMKV_BUILD)/bin:$$PATH $(BUILD)/venv/bin/python utils/bench $(ARGS)
@@ -238,10 +265,11 @@ $(BUILD)/bin/redis-server: | test-deps
 	@ln -sf "$$(command -v redis-server || command -v redis-check-rdb)" $@
 
 # One after the other: two apt-gets would wait for each other's lock.
-.PHONY: test-deps check-deps
+.PHONY: test-deps check-deps fuzz-deps
 test-deps: | deps
 check-deps: | test-deps
-test-deps check-deps:
+fuzz-deps: | deps
+test-deps check-deps fuzz-deps:
 	$(if $(SKIP_DEPS),,$(Q)deps/install.sh $(@:%-deps=%))
 
 # ---- installation -----------------------------------------------------------------------------
@@ -282,4 +310,4 @@ clean:
 help:
 	@sed -n 's/^## \([a-z]*\): /  \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
 	@echo '  SAN=address,undefined | SAN=thread | DEBUG=1   another configuration for all, unit, test'
-	@echo '  V=1 shows commands · ARGS=… for run, bench, demo · SKIP_DEPS=1 never calls deps/install.sh'
+	@echo '  V=1 shows commands · ARGS=… for run, fuzz, bench, demo · SKIP_DEPS=1 never calls deps/install.sh'

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs the Debian packages of the named groups of deps/packages.txt that are missing.
-#   deps/install.sh [--check] GROUP…        groups: build test check
+#   deps/install.sh [--check] GROUP…        groups: build test check fuzz
 #   --check   install nothing: name what is missing, status 1 if something is
 #
 # When nothing is missing it only asks dpkg (0.05 s) and needs neither root nor a network.
@@ -146,7 +146,7 @@ install_missing() {
 check_only=
 [ "${1:-}" != --check ] || { check_only=1; shift; }
 groups=("$@")
-[ $# -gt 0 ] || die "usage: deps/install.sh [--check] GROUP…  (build test check)"
+[ $# -gt 0 ] || die "usage: deps/install.sh [--check] GROUP…  (build test check fuzz)"
 for g in "$@"; do
     [ -n "$(wanted "$g")" ] || die "no group \"$g\" in deps/packages.txt"
 done

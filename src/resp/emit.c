@@ -82,7 +82,8 @@ void emit_error(struct emit *e, const char *text)
 }
 
 /* The formatted text: in small if it fits, else in memory that the caller frees. */
-static char *format_text(char *small, size_t size, const char *format, va_list ap, size_t *len)
+__attribute__((format(printf, 3, 0))) static char *
+format_text(char *small, size_t size, const char *format, va_list ap, size_t *len)
 {
     char *text = small;
     va_list again;

@@ -1,30 +1,18 @@
 /* SPDX-License-Identifier: MIT */
-/* Log entries from bytes that no writer made:
- *
- *   clang-14 -std=gnu11 -D_GNU_SOURCE= -Isrc -g -O1 -fsanitize=fuzzer,address,undefined \
- *       -o fuzz_entry tests/fuzz/fuzz_entry.c src/fsm/entry.c \
- *       src/base/{hash,assert,logger,err,io}.c -lxxhash
- *   ./fuzz_entry -max_len=4096 -max_total_time=300 tests/fuzz/corpus/entry
+/* fuzz_entry: log entries from bytes that no writer made.
  *
  * The check would keep every other input out, so it is made right first, and the length with it;
  * what is behind it is tested. What can be read is written again by the writer: the bytes are the
  * same, so no entry has two spellings. An input starts with the entry's own bytes, nothing else.
  */
-#include <stdlib.h>
-
 #include "base/codec.h"
 #include "base/err.h"
 #include "base/hash.h"
 #include "fsm/entry.h"
+#include "fuzz.h"
 
 #define OFF_LENGTH 8
 #define OFF_CHECK 40
-
-static void require(int condition)
-{
-    if (!condition)
-        abort();
-}
 
 static void seal(uint8_t *entry, size_t len)
 {
@@ -40,7 +28,7 @@ static void write_again(struct entry_writer *w, const struct entry_op *op)
     switch (op->op) {
     case OP_PUT:
     case OP_PUT_SLAB:
-        require(entry_decode_put(op, &put) == 0);
+        ASSERT(entry_decode_put(op, &put) == 0);
         entry_put(w, op->op == OP_PUT_SLAB, op->flags, op->key, &put);
         return;
     case OP_SETRANGE:
@@ -66,7 +54,7 @@ static bool read_all(struct slice entry, struct entry_header *h, struct entry_wr
     struct op_put put;
     int err = entry_open(entry, h, &r);
 
-    require(err == 0 || err == ERR_CORRUPT || err == ERR_VERSION);
+    ASSERT(err == 0 || err == ERR_CORRUPT || err == ERR_VERSION);
     if (err != 0)
         return false;
     while ((err = entry_next(&r, &op)) == 1) {
@@ -74,30 +62,25 @@ static bool read_all(struct slice entry, struct entry_header *h, struct entry_wr
             return false;
         write_again(w, &op);
     }
-    require(err == 0 || err == ERR_CORRUPT || err == ERR_VERSION);
+    ASSERT(err == 0 || err == ERR_CORRUPT || err == ERR_VERSION);
     return err == 0;
 }
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct entry_writer w = {0};
     struct entry_header h;
     struct slice again;
-    uint8_t *copy = malloc(size > 0 ? size : 1);
+    uint8_t *copy = fuzz_copy(data, size);
 
-    require(copy != NULL);
-    if (size > 0)
-        memcpy(copy, data, size);
-    require(entry_open(slice_of(copy, size < ENTRY_HEADER ? size : 0), &h,
-                       &(struct entry_reader){0}) == ERR_CORRUPT);
+    ASSERT(entry_open(slice_of(copy, size < ENTRY_HEADER ? size : 0), &h,
+                      &(struct entry_reader){0}) == ERR_CORRUPT);
     if (size >= ENTRY_HEADER) {
         seal(copy, size);
         entry_begin(&w);
         if (read_all(slice_of(copy, size), &h, &w)) {
             again = entry_finish(&w, h.kind, h.node, h.boot, h.group, h.stamp_ms);
-            require(slice_eq(again, slice_of(copy, size)));
+            ASSERT(slice_eq(again, slice_of(copy, size)));
         }
         entry_fini(&w);
     }

@@ -3,20 +3,12 @@
  *
  * The input's first four bytes choose limits, cuts and how large bulks are received; the rest is
  * parsed twice, once in one piece and once cut, and both must tell the same. Memory the parser
- * reports must follow the bytes it was given.
- *
- *   clang-14 -g -O1 -D_GNU_SOURCE= -Isrc -fsanitize=fuzzer,address,undefined -o build/fuzz_parse \
- *       tests/fuzz/fuzz_parse.c src/resp/parse.c src/base/number.c src/base/words.c \
- *       src/base/assert.c src/base/logger.c src/base/err.c -lm
- *   build/fuzz_parse -max_len=20000 -max_total_time=300 -dict=tests/fuzz/parse.dict \
- *       tests/fuzz/corpus/parse
+ * reports must follow the bytes it was given. Of a corpus file every cut in two is tried.
  */
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include "base/assert.h"
+#include "fuzz.h"
 #include "resp/parse.h"
+
+enum cut { WHOLE, MANY, TWO };
 
 struct run {
     struct parse parse;
@@ -61,7 +53,7 @@ static void answer_direct(struct run *r)
 
     ASSERT(p->direct_len > PARSE_DIRECT_MIN && p->direct_len <= p->limits.bulk_max);
     tell(r, &p->direct_len, sizeof(p->direct_len));
-    if (r->discard || p->direct_len > ((size_t)1 << 20)) {
+    if (r->discard || p->direct_len > ((size_t)1 << 17)) {
         parse_discard(p);
         return;
     }
@@ -116,26 +108,38 @@ static bool feed(struct run *r, const uint8_t *data, size_t len)
     return true;
 }
 
-static uint64_t parse_cut(const uint8_t *data, size_t len, const uint8_t *control, bool cut)
+/* Length of the piece at `at`. */
+static size_t piece(enum cut cut, size_t len, size_t at, const uint8_t *control, uint32_t *step)
+{
+    size_t n;
+
+    if (cut == WHOLE || (cut == TWO && at > 0))
+        return len - at;
+    if (cut == TWO)
+        return *step;
+    n = 1 + *step % (control[2] + 1u) + (size_t)control[3] * (*step % 7);
+    *step = *step * 1103515245u + 12345u;
+    return n < len - at ? n : len - at;
+}
+
+/* What a client is told: commands, errors, and whether it is inside one. TWO: cut behind byte
+ * `step`. */
+static uint64_t story(const uint8_t *data, size_t len, const uint8_t *control, enum cut cut,
+                      uint32_t step)
 {
     static const struct parse_limits wide = {512u << 20, PARSE_ARGS_MAX, 1u << 20};
     static const struct parse_limits narrow = {16384, 10, 3000};
-    struct run r = {.discard = control[0] & 2, .window = cut && (control[0] & 4)};
-    size_t at = 0, step = control[1];
+    struct run r = {.discard = control[0] & 2, .window = cut != WHOLE && (control[0] & 4)};
     bool ok = true;
 
     ASSERT(parse_init(&r.parse, control[0] & 1 ? &narrow : &wide) == 0);
-    while (ok && at < len) {
-        size_t n = !cut ? len : 1 + step % (control[2] + 1u) + (size_t)control[3] * (step % 7);
+    for (size_t at = 0, n; ok && at < len; at += n) {
         uint8_t *copy;
 
-        n = n < len - at ? n : len - at;
-        copy = malloc(n); /* exactly n bytes, so that ASan sees a read behind them */
-        memcpy(copy, data + at, n);
+        n = piece(cut, len, at, control, &step);
+        copy = fuzz_copy(data + at, n);
         ok = feed(&r, copy, n);
         free(copy);
-        at += n;
-        step = step * 1103515245u + 12345u;
         ASSERT(parse_memory(&r.parse) <= 8192 + 4 * r.fed + 64 * 1024 + 32 * r.fed);
     }
     if (ok && parse_inside(&r.parse))
@@ -145,12 +149,22 @@ static uint64_t parse_cut(const uint8_t *data, size_t len, const uint8_t *contro
     return r.story;
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (size < 4)
         return 0;
-    ASSERT(parse_cut(data + 4, size - 4, data, false) == parse_cut(data + 4, size - 4, data, true));
+    ASSERT(story(data + 4, size - 4, data, WHOLE, 0) ==
+           story(data + 4, size - 4, data, MANY, data[1]));
     return 0;
+}
+
+void fuzz_thorough(const uint8_t *data, size_t size)
+{
+    uint64_t whole;
+
+    if (size < 4)
+        return;
+    whole = story(data + 4, size - 4, data, WHOLE, 0);
+    for (uint32_t at = 1; at < size - 4; at++)
+        ASSERT(story(data + 4, size - 4, data, TWO, at) == whole);
 }
