@@ -193,9 +193,13 @@ void buf_unref(struct buf *b)
     if (b == NULL)
         return;
     ASSERT(b->magic == BUF_MAGIC && b->refs > 0);
-    if (--b->refs > 0)
-        return;
     p = b->pool;
+    if (--b->refs > 0) {
+        /* The last one may be a cache's, which reclaim can take now. */
+        if (b->refs == 1 && p->on_space != NULL)
+            p->on_space(p->ctx);
+        return;
+    }
     ASSERT(p->live > 0 && p->used >= b->space);
     p->used -= b->space;
     p->live--;

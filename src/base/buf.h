@@ -6,7 +6,7 @@
  *           and payload leave with one direct write
  * Threads   loop only; a worker may read or fill a buffer on which its job holds a reference
  * Owner     reference counted; buf_get hands out one reference
- * Lifetime  the last buf_unref returns the memory to the pool and may call on_space
+ * Lifetime  the last buf_unref returns the memory to the pool; the last two call on_space
  * Limits    bytes handed out plus bytes kept for reuse ≤ limit, always; a value is at most
  *           buf_pool_max_value() (half the limit), so that two can always make progress
  * Errors    buf_get: ERR_AGAIN over the budget (wait for on_space), ERR_TOOBIG never fits,
@@ -37,7 +37,8 @@ struct buf {
 };
 
 /* reclaim: asked, when the budget is short, to give buffers back that are only cached (the RAM
- * tier); returns false when it has none. on_space: something was released. Both may be NULL. */
+ * tier); returns false when it has none. on_space: a buffer was released, or is down to one
+ * reference, which may be the cache's: asking again may help. Both may be NULL. */
 struct buf_pool *buf_pool_new(size_t limit_bytes);
 void buf_pool_free(struct buf_pool *p); /* every buffer must be back */
 void buf_pool_set_hooks(struct buf_pool *p, bool (*reclaim)(void *ctx), void (*on_space)(void *ctx),

@@ -71,11 +71,13 @@ static bool on_reclaim(void *ctx)
     return s->tier != NULL && tier_reclaim(s->tier);
 }
 
-/* Only noted: whoever released may be in the middle of something. */
+/* Only noted: whoever released may be in the middle of something. Who comes later asks the pool. */
 static void on_buffer_space(void *ctx)
 {
     struct server *s = ctx;
 
+    if (s->budget_head == NULL && s->memory_waiters == NULL && !tier_waits(s->tier))
+        return;
     s->space_freed = true;
     server_wake(s);
 }

@@ -314,6 +314,11 @@ void tier_load(struct tier *t, struct slice key, const struct record *r, uint64_
     tier_on_space(t);
 }
 
+bool tier_waits(const struct tier *t)
+{
+    return t != NULL && t->queue != NULL;
+}
+
 bool tier_idle(const struct tier *t)
 {
     return t->under_way == 0 && t->queue == NULL;

@@ -33,7 +33,8 @@ bool tier_reclaim(struct tier *t);
 typedef void (*tier_cb)(void *ctx, int err, struct buf *buf, uint64_t first);
 void tier_load(struct tier *t, struct slice key, const struct record *r, uint64_t offset,
                uint64_t count, tier_cb cb, void *ctx);
-void tier_on_space(struct tier *t); /* loads that waited for memory */
+void tier_on_space(struct tier *t);    /* loads that waited for memory */
+bool tier_waits(const struct tier *t); /* some do; t may be NULL */
 bool tier_idle(const struct tier *t);
 void tier_get_stats(const struct tier *t, struct tier_stats *out);
 

@@ -14,6 +14,7 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -469,6 +470,22 @@ def test_a_stuck_upload_does_not_stop_large_writes_of_others(
         for c in stuck:
             c.close()
     serves(server)
+
+
+@ours
+def test_uploads_beyond_the_budget_take_turns(new_server: Callable[..., Server]) -> None:
+    """What was written stays in memory as a cache and must give way to those that wait."""
+    server = new_server(max_memory_bytes="64mb")
+    data = body(16 * MIB)
+
+    def store(number: int) -> None:
+        with server.client(timeout_s=30) as c:
+            c.ok("SET", f"k{number}", data)
+
+    with ThreadPoolExecutor(max_workers=12) as pool:
+        list(pool.map(store, range(12)))
+    with server.client() as c:
+        same(c.cmd("GET", "k11"), data)
 
 
 def test_argument_count_flood(new_server: Callable[..., Server]) -> None:
