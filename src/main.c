@@ -21,7 +21,7 @@
 
 #define MIB ((int64_t)1 << 20)
 #define GIB ((int64_t)1 << 30)
-#define DESCRIPTORS_OWN 64 /* volumes, index, log, sockets of ours */
+#define DESCRIPTORS_OWN 64 /* index, log, sockets of ours, a backup */
 
 static int64_t clamp(int64_t v, int64_t min, int64_t max)
 {
@@ -87,11 +87,13 @@ static int choose_sizes(struct config *c, char *detail)
     return 0;
 }
 
-/* maxclients descriptors if the system allows; else fewer clients, said so, as Redis does. */
+/* maxclients descriptors if the system allows; else fewer clients, said so, as Redis does. Volumes,
+ * one each, may fill to 85 %. */
 static void raise_descriptors(struct config *c)
 {
     struct rlimit lim;
-    rlim_t want = (rlim_t)c->maxclients + DESCRIPTORS_OWN;
+    rlim_t own = DESCRIPTORS_OWN + (rlim_t)(c->max_store_bytes / c->volume_size) * 5 / 4;
+    rlim_t want = (rlim_t)c->maxclients + own;
 
     if (getrlimit(RLIMIT_NOFILE, &lim) != 0 || lim.rlim_cur >= want)
         return;
@@ -101,9 +103,9 @@ static void raise_descriptors(struct config *c)
     if (setrlimit(RLIMIT_NOFILE, &lim) == 0 && lim.rlim_cur >= want)
         return;
     getrlimit(RLIMIT_NOFILE, &lim);
-    if (lim.rlim_cur >= want || lim.rlim_cur <= DESCRIPTORS_OWN)
+    if (lim.rlim_cur >= want || lim.rlim_cur <= own)
         return;
-    config_put_number(c, config_find("maxclients", 10), (int64_t)lim.rlim_cur - DESCRIPTORS_OWN);
+    config_put_number(c, config_find("maxclients", 10), (int64_t)(lim.rlim_cur - own));
     LOG_WARNING("maxclients lowered to=%" PRId64 " because of the descriptor limit action=\"raise "
                 "LimitNOFILE\"",
                 c->maxclients);

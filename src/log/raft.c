@@ -20,7 +20,9 @@
  * raft_apply itself mean that it was not taken, and only then the buffer is still ours.
  *
  * Disk errors. libraft retries them for ever. An entry under way longer than STALL_MS is said in
- * the log once per STALL_REPEAT_MS, with libraft's last message.
+ * the log once per STALL_REPEAT_MS, with libraft's last message. A write that cannot even begin (no
+ * descriptor for it) is refused and yet stays in libraft's own list, never written and in the way
+ * of all that follows: the process ends, and a restart continues from the files.
  *
  * Stop. The flag `stopping` also ends every wait of the raft thread. raft_close cancels what is
  * under way (ERR_UNKNOWN); when libraft is done our handles close, uv_run returns, the last note
@@ -184,10 +186,14 @@ static void on_applied(struct raft_apply *req, int status, void *result)
 }
 
 /* What raft_apply refused: with other codes libraft may have freed the buffer already. */
-static void refused(struct proposal *p, int rv)
+static void refused(struct proposal *p, int rv, raft_index last)
 {
     struct raft_log *l = p->log;
     int err = ERR_UNKNOWN;
+
+    if (raft_last_index(&l->raft) != last)
+        PANIC("log: %s cannot be written: %s; restart, the log has everything", l->dir,
+              raft_errmsg(&l->raft));
 
     l->inflight = NULL;
     if (rv == RAFT_NOTLEADER)
@@ -204,6 +210,7 @@ static void submit(struct raft_log *l, struct proposal *p)
 {
     uint8_t *trailer = (uint8_t *)p->buf.base + p->buf.len - RAFT_TRAILER;
     struct raft_buffer bufs[1] = {p->buf};
+    raft_index last = raft_last_index(&l->raft);
     int rv;
 
     rv = FAIL("group.proposed");
@@ -211,7 +218,7 @@ static void submit(struct raft_log *l, struct proposal *p)
         settle(p, rv == ENOSPC ? ERR_NOSPC : ERR_NOTLEADER);
         return;
     }
-    codec_put64(trailer, raft_last_index(&l->raft) + 1);
+    codec_put64(trailer, last + 1);
     codec_put64(trailer + 8, raft_current_term(&l->raft));
     p->submitted_ms = uv_now(&l->loop);
     if (p->marker) {
@@ -221,7 +228,7 @@ static void submit(struct raft_log *l, struct proposal *p)
     l->inflight = p;
     rv = raft_apply(&l->raft, &p->req, bufs, 1, on_applied);
     if (rv != 0)
-        refused(p, rv);
+        refused(p, rv, last);
     else
         p->buf.base = NULL;
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Listening sockets: TCP addresses of bind/port or listen, and a unix socket. A client beyond
  * maxclients or from outside under protected mode gets one error line and is closed, as in Redis.
- * Without descriptors left, accepting pauses until a connection closes (no busy loop).
+ * Without descriptors left, accepting pauses until a connection closes (no busy loop); the last few
+ * are never given to clients, because without them the log cannot write.
  */
 #include <errno.h>
 #include <event2/event.h>
@@ -9,6 +10,7 @@
 #include <netdb.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -20,6 +22,7 @@
 #include "server/server.h"
 
 #define ACCEPTS_PER_TURN 64
+#define DESCRIPTORS_KEPT 32 /* of the log, a volume being made, a backup */
 
 struct listener {
     struct listener *next;
@@ -48,11 +51,24 @@ static void turn_away(struct server *s, struct conn *c, int fd, const char *text
         close(fd);
 }
 
+/* The lowest free number is handed out, so a high one says that few are left. */
+static bool is_kept(int fd)
+{
+    static uint64_t last_log;
+    struct rlimit lim;
+
+    if (getrlimit(RLIMIT_NOFILE, &lim) != 0 || (rlim_t)fd + DESCRIPTORS_KEPT < lim.rlim_cur)
+        return false;
+    if (logger_allow(&last_log, 10000))
+        LOG_WARNING("no file descriptors left for clients: raise LimitNOFILE or lower maxclients");
+    return true;
+}
+
 static void accepted(struct server *s, struct listener *l, int fd)
 {
     struct conn *c;
 
-    if (s->nconns >= (unsigned)s->config->maxclients) {
+    if (s->nconns >= (unsigned)s->config->maxclients || is_kept(fd)) {
         turn_away(s, NULL, fd, full);
         return;
     }

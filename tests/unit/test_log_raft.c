@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -593,8 +594,49 @@ TEST(a_refused_proposal_fails_alone)
 }
 #endif
 
+/* libraft opens what it writes with at the first entry. */
+static int starved_child(const char *dir)
+{
+    struct rlimit limit = {0};
+    struct harness h;
+    int lowest;
+
+    harness_init(&h, LOG_RAFT, dir);
+    if (harness_start(&h) != 0)
+        return 10;
+    lowest = dup(0);
+    close(lowest);
+    limit.rlim_cur = limit.rlim_max = (rlim_t)lowest;
+    if (setrlimit(RLIMIT_NOFILE, &limit) != 0)
+        return 11;
+    harness_propose(&h, 0, 64);
+    harness_until(&h, 1);
+    return 12;
+}
+
+TEST(a_write_that_cannot_begin_ends_the_process)
+{
+    const char *dir = tmpdir();
+    struct harness h;
+    int status;
+    pid_t pid = fork();
+
+    if (pid == 0) {
+        execl("/proc/self/exe", "test_log_raft", "--starved-child", dir, (char *)NULL);
+        _exit(4);
+    }
+    waitpid(pid, &status, 0);
+    CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
+    start(&h, dir);
+    CHECK_EQ_U64(h.count, 0); /* it was never acknowledged */
+    CHECK(harness_propose_all(&h, 0, 3, 64, 1));
+    harness_fini(&h);
+}
+
 int main(int argc, char **argv)
 {
+    if (argc == 3 && strcmp(argv[1], "--starved-child") == 0)
+        return starved_child(argv[2]);
     if (argc == 5 && strcmp(argv[1], "--child") == 0)
         child(argv[2], atoi(argv[3]), strtoull(argv[4], NULL, 10));
 #ifdef SLDMKV_FAIL
