@@ -151,7 +151,8 @@ $(BUILD)/$1/tests/%: $(BUILD)/$1/obj/tests/unit/%.o $(BUILD)/$1/libtests.a $(BUI
 
 # A fuzz target has libFuzzer's main, or one of our own that replays its corpus: a test like others.
 $(BUILD)/$1/tests/fuzz_%: $(BUILD)/$1/obj/tests/fuzz/fuzz_%.o \
-		$(if $(filter fuzz,$1),,$(BUILD)/$1/obj/tests/fuzz/replay.o) $(BUILD)/$1/libsldmkv.a
+		$(if $(filter fuzz,$1),,$(BUILD)/$1/obj/tests/fuzz/replay.o) $(BUILD)/$1/libtests.a \
+		$(BUILD)/$1/libsldmkv.a
 	$$(say) LINK $$@
 	@mkdir -p $$(@D)
 	$$(Q)$(call cc,$1) $$(LD_$1) $$(LDFLAGS) -pthread -Wl,--as-needed -o $$@ $$(filter %.o %.a,$$^) $$(LIBS_$1)

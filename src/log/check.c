@@ -353,6 +353,8 @@ static int check_meta(struct check *c, const char *name, struct slice meta)
     crc = crc_more(&c->crc, crc, meta.ptr + META_HEADER, len);
     if (codec_get64(meta.ptr + 8) != crc)
         return damage(c, name, 8, "checksum of the configuration");
+    if (!configuration_whole(slice_of(meta.ptr + META_HEADER, len)))
+        return damage(c, name, META_HEADER, "the configuration");
     if (codec_get64(meta.ptr + 16) > c->snapshot.index)
         return damage(c, name, 16, "a configuration newer than the snapshot");
     return 0;
@@ -409,6 +411,8 @@ static int visit_entry(struct check *c, const struct segment *s, size_t at,
     if (index == c->snapshot.index && e->term != c->snapshot.term)
         return damage(c, s->name, at, "term %llu at the snapshot's index, which has term %llu",
                       (unsigned long long)e->term, (unsigned long long)c->snapshot.term);
+    if (e->type == SEGMENT_CHANGE && !configuration_whole(e->bytes))
+        return damage(c, s->name, at, "the configuration at index %llu", (unsigned long long)index);
     if (e->type != SEGMENT_COMMAND)
         return 0;
     if (e->bytes.len < LOG_CHECK_TRAILER + 8)

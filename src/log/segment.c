@@ -7,6 +7,7 @@
 #include "log/log.h"
 
 enum { PREAMBLE = 8, COUNT = 8, ITEM = 16, BLOCK = 4096 };
+enum { CONFIGURATION_FORMAT = 1, SERVER_ID = 8, ROLE_MAX = 2 };
 
 /* ---- crc -------------------------------------------------------------------------------- */
 
@@ -103,6 +104,50 @@ struct batch_entry batch_entry(const struct batch *b, uint64_t i, size_t *offset
     e.bytes = slice_of(b->data + *offset, codec_get32(item + 12));
     *offset += e.bytes.len;
     return e;
+}
+
+/* ---- configuration ---------------------------------------------------------------------- */
+
+struct server {
+    uint64_t id;
+    struct slice address;
+};
+
+static bool next_server(struct slice bytes, size_t *at, struct server *out)
+{
+    const uint8_t *p = bytes.ptr + *at, *end;
+    size_t left = bytes.len - *at;
+
+    if (left < SERVER_ID)
+        return false;
+    end = memchr(p + SERVER_ID, '\0', left - SERVER_ID);
+    if (end == NULL || end + 1 == bytes.ptr + bytes.len || end[1] > ROLE_MAX)
+        return false;
+    out->id = codec_get64(p);
+    out->address = slice_of(p + SERVER_ID, (size_t)(end - p) - SERVER_ID);
+    *at += (size_t)(end - p) + 2;
+    return true;
+}
+
+bool configuration_whole(struct slice bytes)
+{
+    struct server servers[SEGMENT_SERVERS_MAX];
+    size_t at = 1 + COUNT;
+    uint64_t n;
+
+    if (bytes.len < at || bytes.ptr[0] != CONFIGURATION_FORMAT)
+        return false;
+    n = codec_get64(bytes.ptr + 1);
+    if (n > SEGMENT_SERVERS_MAX)
+        return false;
+    for (uint64_t i = 0; i < n; i++) {
+        if (!next_server(bytes, &at, &servers[i]) || servers[i].id == 0)
+            return false;
+        for (uint64_t k = 0; k < i; k++)
+            if (servers[k].id == servers[i].id || slice_eq(servers[k].address, servers[i].address))
+                return false;
+    }
+    return true;
 }
 
 /* ---- tail ------------------------------------------------------------------------------- */

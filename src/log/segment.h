@@ -5,6 +5,7 @@
  * Threads   any: pure functions over the caller's memory
  * Owner     nothing: a struct batch points into the bytes it was read from
  * Errors    a batch is whole or not; nothing here fails
+ * Limits    SEGMENT_SERVERS_MAX in a configuration
  * Source    libraft's uv_segment.c, uv_encoding.c. A file is {format 8} and batches {crc of the
  *           header 4, crc of the data 4, header, data}; a header is {n 8} and n × {term 8, type 1,
  *           0 ×3, length 4}; little-endian, every length a multiple of 8. Batches are written one
@@ -21,6 +22,7 @@
 
 #define SEGMENT_FORMAT 1
 #define SEGMENT_BATCH_ENTRIES_MAX 1024
+#define SEGMENT_SERVERS_MAX 64
 
 enum segment_type { SEGMENT_COMMAND = 1, SEGMENT_BARRIER = 2, SEGMENT_CHANGE = 3 };
 
@@ -56,6 +58,10 @@ bool batch_read(const struct crc *c, struct slice file, size_t at, struct batch 
 struct batch_entry batch_entry(const struct batch *b, uint64_t i, size_t *offset);
 
 bool segment_zero(struct slice file, size_t from);
+
+/* The servers of a SEGMENT_CHANGE entry, or of a snapshot: {format 1 byte, n 8, n × {id 8, address
+ * with its NUL, role 1}}. 0.22.1 frees the wrong memory when it meets another one at start. */
+bool configuration_whole(struct slice bytes);
 
 enum segment_tail {
     SEGMENT_CLEAN,  /* zeros or nothing */

@@ -126,7 +126,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     int err;
 
     config_init(&c);
-    put_file(args ? slice_of(NULL, 0) : rest);
+    put_file(args ? slice_str("") : rest);
     err = args ? load_args(&c, rest, detail) : config_load_file(&c, path, detail);
     if (err != 0) {
         expect_reason(err, detail);

@@ -670,6 +670,45 @@ TEST(newer_formats_are_refused_as_such)
     free(im);
 }
 
+/* A server: id, address, role. */
+static size_t put_server(uint8_t *out, uint64_t id, const char *address, uint8_t role)
+{
+    size_t len = strlen(address) + 1;
+
+    codec_put64(out, id);
+    memcpy(out + 8, address, len);
+    out[8 + len] = role;
+    return 8 + len + 1;
+}
+
+TEST(configurations)
+{
+    uint8_t c[64] = {1}; /* format */
+    size_t len = 9, second;
+
+    codec_put64(c + 1, 2);
+    len += put_server(c + len, 1, "node-1", 1);
+    second = len;
+    len += put_server(c + len, 2, "node-2", 0);
+    for (size_t cut = 0; cut < len; cut++)
+        CHECK(!configuration_whole(slice_of(c, cut)));
+    CHECK(configuration_whole(slice_of(c, len)));
+    CHECK(configuration_whole(slice_of(c, len + 5))); /* padding */
+    put_server(c + second, 1, "node-2", 0);
+    CHECK(!configuration_whole(slice_of(c, len)));
+    put_server(c + second, 2, "node-1", 0);
+    CHECK(!configuration_whole(slice_of(c, len)));
+    put_server(c + second, 2, "node-2", 3);
+    CHECK(!configuration_whole(slice_of(c, len)));
+    put_server(c + second, 2, "node-2", 2);
+    CHECK(configuration_whole(slice_of(c, len)));
+    c[0] = 2;
+    CHECK(!configuration_whole(slice_of(c, len)));
+    c[0] = 1;
+    codec_put64(c + 1, UINT64_MAX);
+    CHECK(!configuration_whole(slice_of(c, len)));
+}
+
 /* Names that are nearly right must not be taken for segments. */
 TEST(foreign_names_are_left_alone)
 {
