@@ -4,6 +4,14 @@
 #include <sys/random.h>
 #include <xxhash.h>
 
+/* The plain functions are compiled for the oldest processor of the architecture. Where libxxhash
+ * brings its dispatcher, this header makes the same names choose AVX2 or AVX-512 at run time. */
+#if defined(__x86_64__) && defined(__has_include)
+#if __has_include(<xxh_x86dispatch.h>)
+#include <xxh_x86dispatch.h>
+#endif
+#endif
+
 #include "base/assert.h"
 
 uint64_t hash64(const void *data, size_t len)

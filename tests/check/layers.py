@@ -35,6 +35,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     ),
     "hiredis/*": ("utils/*", "src/peer/*"),
     "xxhash.h": ("src/base/hash.[ch]",),
+    "xxh_x86dispatch.h": ("src/base/hash.[ch]",),
     "event2/*": ("src/server/*", "src/main.c", "src/resp/emit.[ch]"),
     "jemalloc/*": ("src/base/*", "src/metric/*", "src/server/*info*.c"),
 }
