@@ -113,7 +113,7 @@ static const struct rule {
     [OP_FLUSH] = {0, 0, 0},
     [OP_EVICT] = {0, 8, 8},
     [OP_IF_MOD] = {0, 8, 8},
-    [OP_IF_ABSENT] = {0, 0, 0},
+    [OP_UNLESS] = {0, 8, 8},
 };
 
 static uint64_t padded(uint64_t len)
@@ -342,6 +342,12 @@ int entry_open(struct slice bytes, struct entry_header *h, struct entry_reader *
     };
     *r = (struct entry_reader){p + ENTRY_HEADER, p + bytes.len, count};
     return 0;
+}
+
+struct entry_reader entry_read_back(const struct entry_writer *w)
+{
+    ASSERT(w->len >= ENTRY_HEADER);
+    return (struct entry_reader){w->mem + ENTRY_HEADER, w->mem + w->len, w->count};
 }
 
 static bool all_zero(const uint8_t *p, const uint8_t *end)

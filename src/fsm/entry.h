@@ -6,8 +6,9 @@
  * Threads   pure: any
  * Owner     an entry_writer owns its memory; a decoded op borrows from the entry
  * Units     every op and body padded to 8, so an entry's length is a multiple of 8 as libraft wants
- * Atomic    ops of one command follow one another; all but the last carry ENTRY_MORE. Conditions
- *           (OP_IF_*) come first in a unit; if one fails the rest of the unit has no effect
+ * Atomic    ops of one command, or of one MULTI, follow one another; all but the last carry
+ *           ENTRY_MORE. Conditions (OP_IF_MOD) come first in such a unit; if one fails the rest has
+ *           no effect. OP_UNLESS guards some ops of a unit, at their place (MSETNX in a MULTI)
  * Errors    entry_open, entry_next, entry_decode_put: ERR_CORRUPT, ERR_VERSION (newer: also an
  *           unknown op, flag or kind; the node stops), outputs untouched
  * Limits    ENTRY_MAX bytes, which a caller must keep before entry_finish: group and unit lengths
@@ -48,7 +49,7 @@ enum op {
     OP_FLUSH = 14,      /* key, empty */
     OP_EVICT = 15,      /* u64 mod: void if the key changed */
     OP_IF_MOD = 16,     /* u64, condition: the key's mod is this (0 = absent) */
-    OP_IF_ABSENT = 17,  /* key, condition: it does not exist (MSETNX) */
+    OP_UNLESS = 17,     /* u64 n: if the key exists, the next n ops of the unit have no effect */
     OP_MAX_
 };
 
@@ -131,6 +132,8 @@ struct entry_reader {
 /* A copy of a reader goes on from the same place. */
 int entry_open(struct slice bytes, struct entry_header *h, struct entry_reader *r);
 int entry_next(struct entry_reader *r, struct entry_op *op); /* 1, 0 = end, ERR_ */
+/* The ops of a writer that is not finished; gone with the next change of it. */
+struct entry_reader entry_read_back(const struct entry_writer *w);
 int entry_decode_put(const struct entry_op *op, struct op_put *out);
 uint64_t entry_arg_u64(const struct entry_op *op); /* of u64 ops and the offset of SETRANGE */
 struct slice entry_setrange_bytes(const struct entry_op *op);

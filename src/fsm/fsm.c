@@ -10,6 +10,7 @@
  *    reports FSM_REBUILD and the store was never touched.
  * 3. It runs for real, reporting to the observer. Errors such as FSM_NOINT are results like others
  *    and stop nothing, as in Redis.
+ * The proposer uses the same trial ahead of time (fsm_try) to learn which values it has to build.
  *
  * The same state on every node and every replay: an op depends on the entry, on records, and on the
  * stamp, which never goes back. value_max only chooses between two results without effect.
@@ -49,6 +50,7 @@ static const op_fn ops[OP_MAX_] = {
     [OP_COPY] = op_copy,
     [OP_FLUSH] = op_flush,
     [OP_EVICT] = op_evict,
+    [OP_UNLESS] = op_unless,
 };
 
 struct unit {
@@ -57,6 +59,12 @@ struct unit {
     bool may_rebuild;
     enum fsm_status verdict; /* FSM_OK: run it */
     uint32_t needs;          /* FSM_REBUILD: the op that cannot be done here */
+};
+
+/* The ops of a unit, one after another. */
+struct run {
+    struct entry_reader reader;
+    uint64_t skip; /* so many have no effect */
 };
 
 static void check(const struct apply *a, int err)
@@ -76,7 +84,7 @@ static void next_op(const struct apply *a, struct entry_reader *r, struct entry_
 
 static bool is_condition(const struct entry_op *op)
 {
-    return op->op == OP_IF_MOD || op->op == OP_IF_ABSENT;
+    return op->op == OP_IF_MOD;
 }
 
 static bool condition_holds(struct apply *a, const struct entry_op *op)
@@ -84,14 +92,13 @@ static bool condition_holds(struct apply *a, const struct entry_op *op)
     struct record r;
     bool exists = apply_get(a, op->key, &r);
 
-    if (op->op == OP_IF_ABSENT)
-        return !exists;
     return entry_arg_u64(op) == (exists ? r.mod : 0);
 }
 
 /* Reads the ops of one unit and leaves `r` behind it. */
 static void scan_unit(struct apply *a, struct entry_reader *r, uint32_t first, struct unit *u)
 {
+    uint64_t skip_end = 0;
     struct entry_op op;
 
     *u = (struct unit){.reader = *r, .first = first, .verdict = FSM_OK};
@@ -102,26 +109,56 @@ static void scan_unit(struct apply *a, struct entry_reader *r, uint32_t first, s
             u->verdict = FSM_ABORTED;
         if (op.op == OP_APPEND || op.op == OP_SETRANGE || op.op == OP_RENAME || op.op == OP_COPY)
             u->may_rebuild = true;
+        if (op.op == OP_UNLESS && entry_arg_u64(&op) > UINT32_MAX)
+            check(a, ERR_CORRUPT);
+        if (op.op == OP_UNLESS && u->count + entry_arg_u64(&op) > skip_end)
+            skip_end = u->count + entry_arg_u64(&op);
     } while (op.flags & ENTRY_MORE);
+    if (skip_end > u->count)
+        check(a, ERR_CORRUPT); /* it would skip another command's ops */
 }
 
-static void try_unit(struct apply *a, struct unit *u)
+/* The next op and a result to fill; false: it is skipped, which is its result. */
+static bool next_to_run(struct apply *a, struct run *run, struct entry_op *op,
+                        struct fsm_result *result)
 {
-    struct entry_reader r = u->reader;
+    next_op(a, &run->reader, op);
+    *result =
+        (struct fsm_result){.op = op->op, .status = FSM_OK, .last = !(op->flags & ENTRY_MORE)};
+    if (run->skip == 0)
+        return true;
+    run->skip--;
+    result->status = FSM_NIL;
+    return false;
+}
+
+static void run_op(struct apply *a, struct run *run, const struct entry_op *op,
+                   struct fsm_result *result)
+{
+    ops[op->op](a, op, result);
+    if (op->op == OP_UNLESS && result->status == FSM_NIL)
+        run->skip = entry_arg_u64(op);
+}
+
+/* need: NULL, or told of the op that needs a rebuild. */
+static void try_unit(struct apply *a, struct unit *u, fsm_need_fn need, void *ctx)
+{
+    struct run run = {u->reader, 0};
+    struct fsm_result result;
     struct entry_op op;
+    struct record old;
 
     apply_trial_begin(a);
     for (uint32_t i = 0; i < u->count && u->verdict == FSM_OK; i++) {
-        struct fsm_result result = {.status = FSM_OK};
-
-        next_op(a, &r, &op);
-        if (is_condition(&op))
+        if (!next_to_run(a, &run, &op, &result) || is_condition(&op))
             continue;
-        ops[op.op](a, &op, &result);
-        if (result.status == FSM_REBUILD) {
-            u->verdict = FSM_REBUILD;
-            u->needs = i;
-        }
+        run_op(a, &run, &op, &result);
+        if (result.status != FSM_REBUILD)
+            continue;
+        u->verdict = FSM_REBUILD;
+        u->needs = i;
+        if (need != NULL)
+            need(ctx, i, apply_get(a, op.key, &old) ? &old : NULL);
     }
     apply_trial_end(a);
 }
@@ -132,40 +169,42 @@ static void report(const struct fsm_observer *o, uint32_t op_index, const struct
         o->result(o->ctx, op_index, r);
 }
 
-static void run_op(struct apply *a, const struct entry_op *op, uint32_t op_index,
-                   const struct fsm_observer *o)
+static void run_unit(struct apply *a, const struct unit *u, const struct fsm_observer *o)
 {
-    struct fsm_result r = {.op = op->op, .status = FSM_OK, .last = !(op->flags & ENTRY_MORE)};
+    struct run run = {u->reader, 0};
+    struct fsm_result result;
+    struct entry_op op;
 
-    if (is_condition(op)) { /* it held */
-        r.value = 1;
-        r.mod = op->op == OP_IF_MOD ? entry_arg_u64(op) : 0;
-    } else {
-        if (o != NULL && o->before_op != NULL)
-            o->before_op(o->ctx, op_index);
-        ops[op->op](a, op, &r);
-        if (r.status == FSM_REBUILD)
-            r.value = 1; /* a lone op: it had no effect */
+    for (uint32_t i = 0; i < u->count; i++) {
+        bool runs = next_to_run(a, &run, &op, &result);
+
+        if (runs && is_condition(&op)) { /* it held */
+            result.value = 1;
+            result.mod = entry_arg_u64(&op);
+        } else if (runs) {
+            if (o != NULL && o->before_op != NULL)
+                o->before_op(o->ctx, u->first + i);
+            run_op(a, &run, &op, &result);
+            if (result.status == FSM_REBUILD)
+                result.value = 1; /* a lone op: it had no effect */
+        }
+        report(o, u->first + i, &result);
     }
-    report(o, op_index, &r);
 }
 
-static void run_unit(struct apply *a, const struct unit *u, const struct fsm_observer *o)
+/* Every op reports why its unit has no effect. */
+static void refuse_unit(struct apply *a, const struct unit *u, const struct fsm_observer *o)
 {
     struct entry_reader r = u->reader;
     struct entry_op op;
 
     for (uint32_t i = 0; i < u->count; i++) {
-        next_op(a, &r, &op);
-        if (u->verdict == FSM_OK) {
-            run_op(a, &op, u->first + i, o);
-        } else {
-            struct fsm_result none = {.op = op.op, .status = u->verdict};
+        struct fsm_result none = {.status = u->verdict, .last = i + 1 == u->count};
 
-            none.value = u->verdict == FSM_REBUILD && u->needs == i;
-            none.last = i + 1 == u->count;
-            report(o, u->first + i, &none);
-        }
+        next_op(a, &r, &op);
+        none.op = op.op;
+        none.value = u->verdict == FSM_REBUILD && u->needs == i;
+        report(o, u->first + i, &none);
     }
 }
 
@@ -177,8 +216,11 @@ static void run_group(struct apply *a, struct entry_reader r, const struct fsm_o
     for (uint32_t first = 0; r.left > 0; first += u.count) {
         scan_unit(a, &r, first, &u);
         if (u.verdict == FSM_OK && u.count > 1 && u.may_rebuild)
-            try_unit(a, &u);
-        run_unit(a, &u, o);
+            try_unit(a, &u, NULL, NULL);
+        if (u.verdict == FSM_OK)
+            run_unit(a, &u, o);
+        else
+            refuse_unit(a, &u, o);
     }
     check(a, entry_next(&r, &op)); /* nothing may follow the last op */
 }
@@ -201,6 +243,23 @@ void fsm_apply(struct fsm *f, uint64_t index, uint64_t term, struct slice entry,
     store_applied(f->store, index, term, a.stamp_ms);
     apply_fini(&a);
     (void)FAIL("apply.after");
+}
+
+enum fsm_status fsm_try(struct fsm *f, const struct entry_writer *unit, uint64_t stamp_ms,
+                        fsm_need_fn need, void *ctx)
+{
+    struct apply a = {.f = f, .index = store_applied_index(f->store) + 1, .stamp_ms = stamp_ms};
+    struct entry_reader r = entry_read_back(unit);
+    struct unit u;
+
+    if (a.stamp_ms < store_applied_stamp(f->store))
+        a.stamp_ms = store_applied_stamp(f->store);
+    scan_unit(&a, &r, 0, &u);
+    ASSERT(u.count == unit->count);
+    if (u.verdict == FSM_OK && u.may_rebuild)
+        try_unit(&a, &u, need, ctx);
+    apply_fini(&a);
+    return u.verdict;
 }
 
 /* ---- digest ------------------------------------------------------------------------------ */

@@ -47,7 +47,9 @@ enum fsm_status {
  *  RENAME              OK: 1; NIL (NX refused): 0; NOKEY
  *  COPY                OK: 1; NIL (source absent, destination exists, both the same): 0
  *  FLUSH               OK: 1
- *  IF_MOD, IF_ABSENT   OK: 1; ABORTED */
+ *  IF_MOD              OK: 1; ABORTED
+ *  UNLESS              OK: 1; NIL (the key exists): 0
+ *  any that UNLESS skipped: NIL: 0 */
 struct fsm_result {
     enum op op;
     enum fsm_status status;
@@ -69,9 +71,9 @@ struct fsm {
     void *ctx;
 };
 
-/* For each op of an own group, in order: result. Ahead of it, when its unit takes effect and it is
- * no condition, before_op: reads of a MULTI run there and see what the ops before did. Either may
- * be NULL. */
+/* For each op of an own group, in order: result. Ahead of it, when its unit takes effect, it is no
+ * condition and UNLESS does not skip it, before_op: reads of a MULTI run there and see what the ops
+ * before did. Either may be NULL. */
 struct fsm_observer {
     void (*before_op)(void *ctx, uint32_t op_index);
     void (*result)(void *ctx, uint32_t op_index, const struct fsm_result *r);
@@ -81,6 +83,14 @@ struct fsm_observer {
 /* observer: NULL for entries of others and on replay. h: decoded header, for the caller. */
 void fsm_apply(struct fsm *f, uint64_t index, uint64_t term, struct slice entry,
                const struct fsm_observer *observer, struct entry_header *h);
+
+/* What a unit, planned but not proposed, would come to now; nothing changes. FSM_OK: apply can do
+ * all of it. FSM_ABORTED: a condition does not hold. FSM_REBUILD: need() was called once, with the
+ * op's number in the unit and the record that its key has there (NULL: absent; borrowed during the
+ * call). It is a forecast: apply decides by the state it meets. */
+typedef void (*fsm_need_fn)(void *ctx, uint32_t op_index, const struct record *old);
+enum fsm_status fsm_try(struct fsm *f, const struct entry_writer *unit, uint64_t stamp_ms,
+                        fsm_need_fn need, void *ctx);
 
 /* Logical digest over all keys present at the applied stamp, without the places of their payloads
  * (DEBUG DIGEST, cluster tests). */

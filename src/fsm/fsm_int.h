@@ -59,5 +59,6 @@ void op_rename(struct apply *a, const struct entry_op *op, struct fsm_result *r)
 void op_copy(struct apply *a, const struct entry_op *op, struct fsm_result *r);
 void op_flush(struct apply *a, const struct entry_op *op, struct fsm_result *r);
 void op_evict(struct apply *a, const struct entry_op *op, struct fsm_result *r);
+void op_unless(struct apply *a, const struct entry_op *op, struct fsm_result *r);
 
 #endif

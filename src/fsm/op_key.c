@@ -159,3 +159,16 @@ void op_evict(struct apply *a, const struct entry_op *op, struct fsm_result *r)
     r->mod = 0;
     r->value = 1;
 }
+
+/* The skipping is done by whoever runs the ops of the unit. */
+void op_unless(struct apply *a, const struct entry_op *op, struct fsm_result *r)
+{
+    struct record old;
+
+    if (apply_get(a, op->key, &old)) {
+        r->mod = old.mod;
+        r->status = FSM_NIL;
+        return;
+    }
+    r->value = 1;
+}

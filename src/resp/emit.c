@@ -51,7 +51,13 @@ static void add_head(struct emit *e, char type, uint64_t v)
     add(e, text, head(text, type, false, v));
 }
 
-/* A reply is one line: whatever would end it early becomes a space. */
+/* A reply is one line of text: whatever would end it early, or make a terminal do something,
+ * becomes a space. */
+static bool is_control(unsigned char c)
+{
+    return c < 32 || c == 127;
+}
+
 static void add_line(struct emit *e, char type, const char *text)
 {
     size_t len = strlen(text);
@@ -61,7 +67,7 @@ static void add_line(struct emit *e, char type, const char *text)
     ASSERT(line != NULL);
     line[0] = type;
     for (size_t i = 0; i < len; i++)
-        line[i + 1] = text[i] == '\r' || text[i] == '\n' ? ' ' : text[i];
+        line[i + 1] = is_control((unsigned char)text[i]) ? ' ' : text[i];
     memcpy(line + len + 1, "\r\n", 2);
     add(e, line, len + 3);
     if (line != small)

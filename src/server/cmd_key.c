@@ -96,7 +96,7 @@ static void ttl_reply(struct request *rq, bool seconds, bool absolute)
         return;
     }
     v = absolute ? (int64_t)r.expire_ms : r.expire_ms > now ? (int64_t)(r.expire_ms - now) : 0;
-    emit_int(request_emit(rq), seconds ? (v + 500) / 1000 : v);
+    emit_int(request_emit(rq), seconds ? (int64_t)(((uint64_t)v + 500) / 1000) : v);
 }
 
 static void ttl_run(struct request *rq)
@@ -209,38 +209,21 @@ static enum plan persist_plan(struct request *rq, struct entry_writer *unit)
 }
 
 /* ---- RENAME, COPY -------------------------------------------------------------------------
- * A payload in a volume carries its key, so it is copied under the new one: read, staged, and put
- * if the source still has the mod it was read with.
+ * A payload in a volume carries its key, so it is copied under the new one.
  */
-static enum prepare prepare_copy(struct request *rq, bool must_be_new)
+static void copy_rebuild(const struct request *rq, const struct record *old,
+                         struct rebuild_spec *spec)
 {
-    struct rebuild_spec spec = {.key_arg = 1};
-    struct record r, destination;
-
-    if (rebuild_done(rq) || slice_eq(rq->argv[1], rq->argv[2]) ||
-        rq->argv[2].len > RECORD_KEY_MAX || rq->argv[2].len == 0)
-        return PREPARE_READY;
-    if (must_be_new && command_lookup(rq, rq->argv[2], &destination))
-        return PREPARE_READY; /* apply refuses, or a rebuild is asked for again */
-    if (!command_lookup(rq, rq->argv[1], &r) || r.kind == RECORD_INLINE)
-        return PREPARE_READY;
-    spec.length = r.length;
-    spec.put_at = r.length;
-    return rebuild_start(rq, &spec, &r);
+    (void)rq;
+    spec->length = spec->put_at = old->length;
 }
 
-static enum plan plan_copied(struct request *rq, struct entry_writer *unit, bool must_be_new,
-                             bool remove_source)
+static void put_copied(struct request *rq, struct entry_writer *unit, unsigned flags)
 {
     struct op_put put = {0};
 
-    if (rq->parent == NULL)
-        rebuild_condition(rq, unit);
     rebuild_meta(rq, &put);
-    request_put(rq, unit, rq->argv[2], STAGED_BUILT, (must_be_new ? PUT_NX : 0) | ENTRY_MORE, &put);
-    if (remove_source)
-        entry_key(unit, OP_DEL, ENTRY_MORE, rq->argv[1]);
-    return PLAN_READY;
+    request_put(rq, unit, rq->argv[2], STAGED_BUILT, flags | ENTRY_MORE, &put);
 }
 
 static bool check_two_keys(struct request *rq)
@@ -248,36 +231,29 @@ static bool check_two_keys(struct request *rq)
     return command_check_key(rq, rq->argv[1]) && command_check_key(rq, rq->argv[2]);
 }
 
-static enum prepare rename_prepare(struct request *rq)
+static enum plan rename_with(struct request *rq, struct entry_writer *unit, unsigned flags)
 {
-    return prepare_copy(rq, false);
+    if (!check_two_keys(rq))
+        return PLAN_REPLIED;
+    if (!rebuild_done(rq)) {
+        entry_bytes(unit, OP_RENAME, flags | ENTRY_MORE, rq->argv[1], rq->argv[2]);
+        return PLAN_READY;
+    }
+    if (flags & OPF_NX)
+        entry_u64(unit, OP_UNLESS, ENTRY_MORE, rq->argv[2], 2);
+    put_copied(rq, unit, 0);
+    entry_key(unit, OP_DEL, ENTRY_MORE, rq->argv[1]);
+    return PLAN_READY;
 }
 
 static enum plan rename_plan(struct request *rq, struct entry_writer *unit)
 {
-    if (!check_two_keys(rq))
-        return PLAN_REPLIED;
-    if (rebuild_done(rq))
-        return plan_copied(rq, unit, false, true);
-    entry_bytes(unit, OP_RENAME, ENTRY_MORE, rq->argv[1], rq->argv[2]);
-    return PLAN_READY;
-}
-
-/* PUT_NX alone would still delete the source, so the free destination is a condition. */
-static enum prepare renamenx_prepare(struct request *rq)
-{
-    rq->if_absent_arg = 2;
-    return prepare_copy(rq, true);
+    return rename_with(rq, unit, 0);
 }
 
 static enum plan renamenx_plan(struct request *rq, struct entry_writer *unit)
 {
-    if (!check_two_keys(rq))
-        return PLAN_REPLIED;
-    if (rebuild_done(rq))
-        return plan_copied(rq, unit, false, true);
-    entry_bytes(unit, OP_RENAME, OPF_NX | ENTRY_MORE, rq->argv[1], rq->argv[2]);
-    return PLAN_READY;
+    return rename_with(rq, unit, OPF_NX);
 }
 
 static void moved_result(struct request *rq, const struct fsm_result *r, bool number)
@@ -332,19 +308,6 @@ static bool copy_options(struct request *rq, unsigned *flags)
     return true;
 }
 
-static bool copy_replaces(const struct request *rq)
-{
-    for (int i = 3; i < rq->argc; i++)
-        if (command_is(rq, i, "REPLACE"))
-            return true;
-    return false;
-}
-
-static enum prepare copy_prepare(struct request *rq)
-{
-    return prepare_copy(rq, !copy_replaces(rq));
-}
-
 static enum plan copy_plan(struct request *rq, struct entry_writer *unit)
 {
     unsigned flags;
@@ -352,8 +315,9 @@ static enum plan copy_plan(struct request *rq, struct entry_writer *unit)
     if (!copy_options(rq, &flags) || !check_two_keys(rq))
         return PLAN_REPLIED;
     if (rebuild_done(rq))
-        return plan_copied(rq, unit, flags == 0, false);
-    entry_bytes(unit, OP_COPY, flags | ENTRY_MORE, rq->argv[1], rq->argv[2]);
+        put_copied(rq, unit, flags == 0 ? PUT_NX : 0);
+    else
+        entry_bytes(unit, OP_COPY, flags | ENTRY_MORE, rq->argv[1], rq->argv[2]);
     return PLAN_READY;
 }
 
@@ -408,13 +372,13 @@ const struct command commands_key[] = {
      .plan = persist_plan, .result = result_int},
     {ROW("rename", 3, CMD_WRITE, 0, 2, "1.0.0", "key newkey",
          "Renames a key and overwrites the destination."),
-     .prepare = rename_prepare, .plan = rename_plan, .result = rename_result},
+     .rebuild = copy_rebuild, .plan = rename_plan, .result = rename_result},
     {ROW("renamenx", 3, CMD_WRITE | CMD_FAST, 0, 2, "1.0.0", "key newkey",
          "Renames a key only when the target key name doesn't exist."),
-     .prepare = renamenx_prepare, .plan = renamenx_plan, .result = renamenx_result},
+     .rebuild = copy_rebuild, .plan = renamenx_plan, .result = renamenx_result},
     {ROW("copy", -3, CMD_WRITE | CMD_DENYOOM, 0, 2, "6.2.0",
          "source destination [DB destination-db] [REPLACE]",
          "Copies the value of a key to a new key."),
-     .prepare = copy_prepare, .plan = copy_plan, .result = renamenx_result},
+     .rebuild = copy_rebuild, .plan = copy_plan, .result = renamenx_result},
     {.name = NULL},
 };

@@ -5,6 +5,8 @@
  * saw; keys written meanwhile may or may not be listed, keys present throughout are. Its reply is
  * collected apart, because an array begins with its length.
  */
+#include <ctype.h>
+#include <errno.h>
 #include <event2/buffer.h>
 #include <stdlib.h>
 
@@ -16,6 +18,7 @@
 #include "server/scan.h"
 #include "server/server.h"
 
+#define CURSOR_TEXT_MAX 64
 #define SLICE_KEYS 256 /* between two looks at the clock */
 
 struct walk {
@@ -280,12 +283,28 @@ static void scan_slice(struct request *rq)
     evbuffer_add_buffer(e->out, w->found);
 }
 
+/* As strtoul reads it: "" is 0, signs and zeros may lead. */
+static bool parse_cursor(struct slice text, uint64_t *out)
+{
+    char copy[CURSOR_TEXT_MAX];
+    char *end;
+
+    if (text.len >= sizeof(copy) || (text.len > 0 && isspace(text.ptr[0])))
+        return false;
+    if (text.len > 0)
+        memcpy(copy, text.ptr, text.len);
+    copy[text.len] = '\0';
+    errno = 0;
+    *out = strtoull(copy, &end, 10);
+    return errno == 0 && end == copy + text.len;
+}
+
 static void scan_run(struct request *rq)
 {
     struct walk *w;
     uint64_t cursor, keys;
 
-    if (!number_parse_u64(rq->argv[1], &cursor)) {
+    if (!parse_cursor(rq->argv[1], &cursor)) {
         request_error(rq, "ERR invalid cursor");
         return;
     }

@@ -18,73 +18,83 @@ static struct op_put new_put(const struct request *rq)
 
 /* ---- SET and its short forms -------------------------------------------------------------- */
 
-struct set_options {
-    unsigned flags; /* PUT_* */
-    uint64_t expire_ms;
-    bool expire, keepttl;
+/* Of SET, and with other words of GETEX. */
+struct options {
+    unsigned flags;   /* PUT_*, OPF_PERSIST */
+    const char *unit; /* "EX" …; NULL: no expiry */
+    int value;        /* argv index of its number */
 };
 
-/* One option at argv[i]; returns arguments used, 0 = syntax error, -1 = replied. */
-static int set_option(struct request *rq, int i, struct set_options *o)
+/* Options may be repeated where they do not contradict: the last EX counts. */
+static bool option_of_set(const struct request *rq, int i, struct options *o)
 {
-    static const char *const units[] = {"EX", "PX", "EXAT", "PXAT"};
+    static const struct {
+        const char *word;
+        unsigned flag, excludes;
+    } words[] = {{"NX", PUT_NX, PUT_XX}, {"XX", PUT_XX, PUT_NX}, {"GET", PUT_GET, 0}};
 
-    if (command_is(rq, i, "NX") && !(o->flags & PUT_XX)) {
-        o->flags |= PUT_NX;
-        return 1;
+    for (size_t w = 0; w < sizeof(words) / sizeof(words[0]); w++) {
+        if (command_is(rq, i, words[w].word) && !(o->flags & words[w].excludes)) {
+            o->flags |= words[w].flag;
+            return true;
+        }
     }
-    if (command_is(rq, i, "XX") && !(o->flags & PUT_NX)) {
-        o->flags |= PUT_XX;
-        return 1;
-    }
-    if (command_is(rq, i, "GET")) {
-        o->flags |= PUT_GET;
-        return 1;
-    }
-    if (command_is(rq, i, "KEEPTTL") && !o->expire) {
-        o->flags |= PUT_KEEPTTL;
-        return 1;
-    }
-    for (size_t u = 0; u < 4; u++) {
-        if (!command_is(rq, i, units[u]) || o->expire || (o->flags & PUT_KEEPTTL) ||
-            i + 1 >= rq->argc)
-            continue;
-        o->expire = true;
-        o->expire_ms = u; /* the unit, until the value is parsed below */
-        return 2;
-    }
-    return 0;
+    if (!command_is(rq, i, "KEEPTTL") || o->unit != NULL)
+        return false;
+    o->flags |= PUT_KEEPTTL;
+    return true;
 }
 
-/* Redis checks the syntax of all options before the number. */
-static bool set_options(struct request *rq, int from, struct set_options *o)
+static bool option_of_getex(const struct request *rq, int i, struct options *o)
+{
+    if (!command_is(rq, i, "PERSIST") || o->unit != NULL)
+        return false;
+    o->flags |= OPF_PERSIST;
+    return true;
+}
+
+static bool option_expiry(const struct request *rq, int i, unsigned excludes, struct options *o)
 {
     static const char *const units[] = {"EX", "PX", "EXAT", "PXAT"};
-    int at = 0;
 
-    *o = (struct set_options){0};
-    for (int i = from; i < rq->argc;) {
-        int used = set_option(rq, i, o);
+    for (size_t u = 0; u < sizeof(units) / sizeof(units[0]); u++) {
+        if (!command_is(rq, i, units[u]) || (o->flags & excludes) || i + 1 >= rq->argc ||
+            (o->unit != NULL && o->unit != units[u]))
+            continue;
+        o->unit = units[u];
+        o->value = i + 1;
+        return true;
+    }
+    return false;
+}
 
-        if (used == 0) {
+/* The syntax alone; the number is looked at later. False: replied. */
+static bool parse_options(struct request *rq, int from, struct options *o)
+{
+    bool set = from == 3;
+
+    *o = (struct options){0};
+    for (int i = from; i < rq->argc; i++) {
+        if (set ? option_of_set(rq, i, o) : option_of_getex(rq, i, o))
+            continue;
+        if (!option_expiry(rq, i, set ? PUT_KEEPTTL : OPF_PERSIST, o)) {
             command_syntax_error(rq);
             return false;
         }
-        if (used == 2)
-            at = i + 1;
-        i += used;
+        i++;
     }
-    return at == 0 || command_expire_at(rq, at, units[o->expire_ms], &o->expire_ms);
+    return true;
 }
 
 static enum plan set_plan(struct request *rq, struct entry_writer *unit)
 {
     struct op_put put = new_put(rq);
-    struct set_options o;
+    struct options o;
 
-    if (!set_options(rq, 3, &o) || !command_check_key(rq, rq->argv[1]))
+    if (!parse_options(rq, 3, &o) ||
+        (o.unit != NULL && !command_expire_at(rq, o.value, o.unit, &put.expire_ms)) ||
+        !command_check_key(rq, rq->argv[1]))
         return PLAN_REPLIED;
-    put.expire_ms = o.expire_ms;
     request_put(rq, unit, rq->argv[1], 2, o.flags | ENTRY_MORE, &put);
     rq->sum = o.flags;
     return PLAN_READY;
@@ -190,12 +200,15 @@ static void mset_result(struct request *rq, const struct fsm_result *r)
         emit_status(request_emit(rq), "OK");
 }
 
+/* Each key guards the rest of the command. */
 static enum plan msetnx_plan(struct request *rq, struct entry_writer *unit)
 {
+    uint64_t keys = (uint64_t)(rq->argc - 1) / 2;
+
     if (!mset_check(rq))
         return PLAN_REPLIED;
-    for (int i = 1; i < rq->argc; i += 2)
-        entry_key(unit, OP_IF_ABSENT, ENTRY_MORE, rq->argv[i]);
+    for (uint64_t i = 0; i < keys; i++)
+        entry_u64(unit, OP_UNLESS, ENTRY_MORE, rq->argv[1 + 2 * i], 2 * keys - 1 - i);
     mset_puts(rq, unit);
     return PLAN_READY;
 }
@@ -203,7 +216,7 @@ static enum plan msetnx_plan(struct request *rq, struct entry_writer *unit)
 static void msetnx_result(struct request *rq, const struct fsm_result *r)
 {
     if (r->last)
-        emit_int(request_emit(rq), r->status != FSM_ABORTED);
+        emit_int(request_emit(rq), r->status == FSM_OK);
 }
 
 /* ---- counters ---------------------------------------------------------------------------- */
@@ -270,40 +283,23 @@ static void incrbyfloat_result(struct request *rq, const struct fsm_result *r)
 
 static const char too_long[] = "ERR string exceeds maximum allowed size (proto-max-bulk-len)";
 
-/* Can apply make the new value, or must it be built here? */
-static enum prepare prepare_change(struct request *rq, uint64_t put_at, int bytes_arg, bool at_end)
+static void append_rebuild(const struct request *rq, const struct record *old,
+                           struct rebuild_spec *spec)
 {
-    struct slice key = rq->argv[1], bytes = rq->argv[bytes_arg];
-    struct rebuild_spec spec = {.key_arg = 1, .bytes_arg = bytes_arg};
-    struct record r;
-
-    if (rebuild_done(rq) || key.len == 0 || key.len > RECORD_KEY_MAX)
-        return PREPARE_READY;
-    if (!command_lookup(rq, key, &r))
-        r = (struct record){.kind = RECORD_INLINE};
-    spec.put_at = at_end ? r.length : put_at;
-    spec.length = spec.put_at + bytes.len > r.length ? spec.put_at + bytes.len : r.length;
-    if (r.kind == RECORD_INLINE && spec.length <= FSM_INLINE_APPEND_MAX)
-        return PREPARE_READY;
-    if (bytes.len == 0)
-        return PREPARE_READY; /* no change: apply answers the length */
-    return rebuild_start(rq, &spec, &r);
+    spec->put_at = old->length;
+    spec->length = old->length + rq->argv[2].len;
+    spec->bytes_arg = 2;
 }
 
 static enum plan plan_built(struct request *rq, struct entry_writer *unit)
 {
     struct op_put put = new_put(rq);
+    unsigned exists = rebuild_existed(rq) ? PUT_XX : 0; /* else it expired in between */
 
-    if (rq->parent == NULL)
-        rebuild_condition(rq, unit);
-    request_put(rq, unit, rq->argv[1], STAGED_BUILT, PUT_KEEPTTL | PUT_KEEPMETA | ENTRY_MORE, &put);
+    request_put(rq, unit, rq->argv[1], STAGED_BUILT,
+                PUT_KEEPTTL | PUT_KEEPMETA | exists | ENTRY_MORE, &put);
     rq->sum = (int64_t)rebuild_length(rq);
     return PLAN_READY;
-}
-
-static enum prepare append_prepare(struct request *rq)
-{
-    return prepare_change(rq, 0, 2, true);
 }
 
 static enum plan append_plan(struct request *rq, struct entry_writer *unit)
@@ -332,14 +328,18 @@ static bool setrange_offset(struct request *rq, int64_t *offset)
     return true;
 }
 
-static enum prepare setrange_prepare(struct request *rq)
+/* The offset was looked at in the first plan. */
+static void setrange_rebuild(const struct request *rq, const struct record *old,
+                             struct rebuild_spec *spec)
 {
-    int64_t offset;
+    int64_t offset = 0;
 
-    if (!number_parse_i64(rq->argv[2], &offset) || offset < 0 ||
-        (uint64_t)offset + rq->argv[3].len > rq->server->fsm.value_max)
-        return PREPARE_READY; /* plan() refuses it */
-    return prepare_change(rq, (uint64_t)offset, 3, false);
+    number_parse_i64(rq->argv[2], &offset);
+    spec->put_at = (uint64_t)offset;
+    spec->length = spec->put_at + rq->argv[3].len;
+    if (spec->length < old->length)
+        spec->length = old->length;
+    spec->bytes_arg = 3;
 }
 
 static enum plan setrange_plan(struct request *rq, struct entry_writer *unit)
@@ -371,28 +371,28 @@ static enum plan getdel_plan(struct request *rq, struct entry_writer *unit)
     return PLAN_READY;
 }
 
+/* A wrong number is an error only where the key exists: apply reads it, and result() replies. */
 static enum plan getex_plan(struct request *rq, struct entry_writer *unit)
 {
-    struct set_options o = {0};
-    unsigned flags = 0;
+    uint64_t expire_ms = 0;
+    struct options o;
 
-    if (rq->argc == 3 && command_is(rq, 2, "PERSIST")) {
-        flags = OPF_PERSIST;
-    } else if (rq->argc == 4 && !command_is(rq, 2, "KEEPTTL")) {
-        if (!set_options(rq, 2, &o))
-            return PLAN_REPLIED;
-        if (!o.expire) {
-            command_syntax_error(rq);
-            return PLAN_REPLIED;
-        }
-    } else if (rq->argc != 2) {
-        command_syntax_error(rq);
+    if (!parse_options(rq, 2, &o) || !command_check_key(rq, rq->argv[1]))
         return PLAN_REPLIED;
-    }
-    if (!command_check_key(rq, rq->argv[1]))
-        return PLAN_REPLIED;
-    entry_u64(unit, OP_GETEX, flags | ENTRY_MORE, rq->argv[1], o.expire_ms);
+    if (o.unit != NULL && command_parse_expire(rq, o.value, o.unit, &expire_ms) != EXPIRE_GOOD)
+        expire_ms = 0;
+    entry_u64(unit, OP_GETEX, o.flags | ENTRY_MORE, rq->argv[1], expire_ms);
     return PLAN_READY;
+}
+
+static void getex_result(struct request *rq, const struct fsm_result *r)
+{
+    struct options o;
+    uint64_t expire_ms;
+
+    parse_options(rq, 2, &o); /* as before */
+    if (!r->has_old || o.unit == NULL || command_expire_at(rq, o.value, o.unit, &expire_ms))
+        reply_old(rq, r);
 }
 
 #define ADDS (CMD_WRITE | CMD_DENYOOM)
@@ -421,8 +421,7 @@ const struct command commands_string_write[] = {
         "Returns the previous string value of a key after setting it to a new value."),
     ROW("mset", -3, ADDS, -1, 2, mset_plan, mset_result, "1.0.1", "key value [key value ...]",
         "Atomically creates or modifies the string values of one or more keys."),
-    ROW("msetnx", -3, ADDS | CMD_NO_MULTI, -1, 2, msetnx_plan, msetnx_result, "1.0.1",
-        "key value [key value ...]",
+    ROW("msetnx", -3, ADDS, -1, 2, msetnx_plan, msetnx_result, "1.0.1", "key value [key value ...]",
         "Atomically modifies the string values of one or more keys only when all keys don't "
         "exist."),
     ROW("incr", 2, ADDS | CMD_FAST, 1, 1, incr_plan, result_int, "1.0.0", "key",
@@ -450,7 +449,7 @@ const struct command commands_string_write[] = {
      .key_step = 1,
      .plan = append_plan,
      .result = length_result,
-     .prepare = append_prepare,
+     .rebuild = append_rebuild,
      .group = "string",
      .since = "2.0.0",
      .syntax = "key value",
@@ -464,7 +463,7 @@ const struct command commands_string_write[] = {
      .key_step = 1,
      .plan = setrange_plan,
      .result = length_result,
-     .prepare = setrange_prepare,
+     .rebuild = setrange_rebuild,
      .group = "string",
      .since = "2.2.0",
      .syntax = "key offset value",
@@ -472,7 +471,7 @@ const struct command commands_string_write[] = {
                 "it doesn't exist."},
     ROW("getdel", 2, CMD_WRITE | CMD_FAST, 1, 1, getdel_plan, reply_old, "6.2.0", "key",
         "Returns the string value of a key after deleting the key."),
-    ROW("getex", -2, CMD_WRITE | CMD_FAST, 1, 1, getex_plan, reply_old, "6.2.0",
+    ROW("getex", -2, CMD_WRITE | CMD_FAST, 1, 1, getex_plan, getex_result, "6.2.0",
         "key [EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT "
         "unix-time-milliseconds | PERSIST]",
         "Returns the string value of a key after setting its expiration time."),

@@ -2,8 +2,8 @@
 /* Transactions: MULTI EXEC DISCARD WATCH UNWATCH.
  *
  * Between MULTI and EXEC commands become children of the EXEC request. EXEC is a write like any
- * other: prepare() checks the watched keys and lets children build values, plan() puts conditions
- * and the children's ops into one unit, so all of it is one entry, or nothing.
+ * other: plan() looks at the watched keys and puts conditions and the children's ops into one unit,
+ * so all of it is one entry, or nothing.
  *
  * Reads run on this node at their place among the ops: before_op() runs the reads that stand ahead
  * of the op's child, the end of the unit the rest. Each child has a reply of its own; they are
@@ -19,7 +19,7 @@
 #include "server/server.h"
 #include "server/tx.h"
 
-static uint64_t mod_of(struct server *s, struct slice key)
+uint64_t tx_mod_of(struct server *s, struct slice key)
 {
     uint64_t now = clock_now_ms(&s->clock);
     struct record r;
@@ -51,7 +51,7 @@ void tx_free_watches(struct server *s, struct conn_watch **list)
 void tx_touch(struct server *s, struct slice key)
 {
     for (struct conn_watch *w = s->watches; w != NULL; w = w->next_all)
-        if (key.len == 0 || slice_eq(slice_of(w->key, w->key_len), key))
+        if (key.len == 0 ? w->mod != 0 : slice_eq(slice_of(w->key, w->key_len), key))
             w->touched = true;
 }
 
@@ -118,7 +118,7 @@ static void watch_run(struct request *rq)
         w = calloc(1, sizeof(*w) + key.len);
         if (w == NULL)
             PANIC("out of memory for WATCH");
-        w->mod = mod_of(rq->server, key);
+        w->mod = tx_mod_of(rq->server, key);
         w->key_len = key.len;
         memcpy(w->key, key.ptr, key.len);
         w->next = c->watch;
@@ -154,19 +154,16 @@ static void free_exec(void *state)
     free(x);
 }
 
-/* The first pass: the collected children and watches move from the connection to the request. */
-static bool begin(struct request *rq)
+bool tx_begin(struct request *rq)
 {
     struct conn *c = rq->conn;
     struct exec *x;
-    bool failed;
 
-    if (c == NULL || !c->in_multi) {
+    if (!c->in_multi) {
         request_error(rq, "ERR EXEC without MULTI");
         return false;
     }
-    failed = c->multi_failed;
-    if (failed) {
+    if (c->multi_failed) {
         tx_discard(c);
         request_error(rq, "EXECABORT Transaction discarded because of previous errors.");
         return false;
@@ -207,60 +204,9 @@ static bool watch_broken(struct request *rq)
     const struct exec *x = rq->state;
 
     for (const struct conn_watch *w = x->watch; w != NULL; w = w->next)
-        if (w->touched || mod_of(rq->server, slice_of(w->key, w->key_len)) != w->mod)
+        if (w->touched || tx_mod_of(rq->server, slice_of(w->key, w->key_len)) != w->mod)
             return true;
     return false;
-}
-
-/* A child that changes a large value must see it as the transaction found it. */
-static bool written_before(const struct request *rq, const struct request *child)
-{
-    for (const struct request *c = rq->children; c != child; c = c->next) {
-        if (c->cmd->plan == NULL)
-            continue;
-        for (int i = 1; i < c->argc; i++)
-            if (slice_eq(c->argv[i], child->argv[1]))
-                return true;
-    }
-    return false;
-}
-
-static enum prepare prepare_children(struct request *rq)
-{
-    enum prepare all = PREPARE_READY;
-
-    rq->staging++; /* no child resumes us while we are in here */
-    for (struct request *child = rq->children; child != NULL; child = child->next) {
-        if (child->cmd->prepare == NULL || child->failed || child->done)
-            continue;
-        if (written_before(rq, child))
-            continue;
-        switch (child->cmd->prepare(child)) {
-        case PREPARE_READY:
-            break;
-        case PREPARE_WAIT:
-            all = PREPARE_WAIT;
-            break;
-        case PREPARE_REPLIED:
-            child->failed = true;
-            break;
-        }
-    }
-    rq->staging--;
-    return all;
-}
-
-static enum prepare exec_prepare(struct request *rq)
-{
-    if (rq->state == NULL && !begin(rq))
-        return PREPARE_REPLIED;
-    if (watch_broken(rq)) {
-        emit_nil_array(request_emit(rq));
-        rq->children_dropped = true;
-        tx_end(rq);
-        return PREPARE_REPLIED;
-    }
-    return prepare_children(rq);
 }
 
 static void run_reads(struct request *rq, const struct request *until)
@@ -276,18 +222,6 @@ static void run_reads(struct request *rq, const struct request *until)
     }
 }
 
-static void plan_conditions(struct request *rq, struct entry_writer *unit)
-{
-    struct exec *x = rq->state;
-
-    for (const struct conn_watch *w = x->watch; w != NULL; w = w->next)
-        entry_u64(unit, OP_IF_MOD, ENTRY_MORE, slice_of(w->key, w->key_len), w->mod);
-    for (struct request *child = rq->children; child != NULL; child = child->next)
-        if (child->cmd->prepare != NULL && rebuild_done(child))
-            rebuild_condition(child, unit);
-    x->conditions = unit->count;
-}
-
 /* Nothing to log: the reads run now, in order. */
 static enum plan reads_only(struct request *rq)
 {
@@ -297,24 +231,35 @@ static enum plan reads_only(struct request *rq)
     return PLAN_REPLIED;
 }
 
+static void plan_children(struct request *rq, struct entry_writer *unit)
+{
+    for (struct request *child = rq->children; child != NULL; child = child->next) {
+        uint32_t before = unit->count;
+
+        child->ops = child->ops_seen = 0;
+        if (child->cmd->plan == NULL || child->failed)
+            continue;
+        if (child->cmd->plan(child, unit) == PLAN_REPLIED)
+            child->failed = true; /* its reply is complete; the others go on, as in Redis */
+        else
+            child->ops = unit->count - before;
+    }
+}
+
 static enum plan exec_plan(struct request *rq, struct entry_writer *unit)
 {
     struct exec *x = rq->state;
 
-    plan_conditions(rq, unit);
-    for (struct request *child = rq->children; child != NULL; child = child->next) {
-        uint32_t before = unit->count;
-
-        if (child->cmd->plan == NULL || child->failed)
-            continue;
-        if (child->cmd->plan(child, unit) == PLAN_REPLIED) {
-            child->failed = true; /* its reply is complete; the others go on, as in Redis */
-            child->ops = 0;
-            continue;
-        }
-        child->ops = unit->count - before;
-        child->ops_seen = 0;
+    if (watch_broken(rq)) {
+        emit_nil_array(request_emit(rq));
+        rq->children_dropped = true;
+        tx_end(rq);
+        return PLAN_REPLIED;
     }
+    for (const struct conn_watch *w = x->watch; w != NULL; w = w->next)
+        entry_u64(unit, OP_IF_MOD, ENTRY_MORE, slice_of(w->key, w->key_len), w->mod);
+    x->conditions = unit->count;
+    plan_children(rq, unit);
     if (rq->staging > 0)
         return PLAN_READY; /* values are being staged: planned again */
     if (unit->count == x->conditions)
@@ -323,9 +268,14 @@ static enum plan exec_plan(struct request *rq, struct entry_writer *unit)
     return PLAN_READY;
 }
 
-/* The child that the op belongs to; `op` counts from the first op behind the conditions. */
-static struct request *child_of(struct request *rq, uint32_t op)
+struct request *tx_command_at(struct request *rq, uint32_t op)
 {
+    const struct exec *x = rq->state;
+
+    if (rq->cmd->before_op == NULL)
+        return rq;
+    ASSERT(op >= x->conditions);
+    op -= x->conditions;
     for (struct request *child = rq->children; child != NULL; child = child->next) {
         if (op < child->ops)
             return child;
@@ -339,22 +289,18 @@ static void exec_before_op(struct request *rq, uint32_t op)
     const struct exec *x = rq->state;
 
     if (op >= x->conditions)
-        run_reads(rq, child_of(rq, op - x->conditions));
+        run_reads(rq, tx_command_at(rq, op));
 }
 
 static void exec_result(struct request *rq, const struct fsm_result *r)
 {
-    const struct exec *x = rq->state;
     struct request *child;
     struct fsm_result mine = *r;
 
-    if (r->status == FSM_ABORTED)
-        return; /* the retry of prepare() answers it */
-    child = child_of(rq, rq->ops_seen - 1 - x->conditions);
+    child = tx_command_at(rq, rq->ops_seen - 1);
     child->ops_seen++;
     mine.last = child->ops_seen == child->ops;
-    if (r->op != OP_IF_ABSENT && r->op != OP_IF_MOD)
-        child->cmd->result(child, &mine);
+    child->cmd->result(child, &mine);
     if (r->last) {
         run_reads(rq, NULL);
         tx_end(rq);
@@ -392,7 +338,6 @@ const struct command commands_tx[] = {
      .categories = CAT_TRANSACTION,
      .plan = exec_plan,
      .result = exec_result,
-     .prepare = exec_prepare,
      .before_op = exec_before_op,
      .group = "transactions",
      .since = "1.2.0",

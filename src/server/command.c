@@ -14,6 +14,7 @@
 
 #include "base/assert.h"
 #include "base/err.h"
+#include "base/logger.h"
 #include "base/map.h"
 #include "base/number.h"
 #include "server/conn_int.h"
@@ -189,7 +190,7 @@ static bool refused(struct request *rq, struct conn *c, const struct command *co
 /* A write whose values all go through the stage joins its group in the order of submit. */
 static bool will_stage(const struct conn *c, const struct command *cmd)
 {
-    return cmd->prepare == NULL && c->parse.argc > 2 &&
+    return cmd->rebuild == NULL && c->parse.argc > 2 &&
            c->parse.argv[2].len > (size_t)c->server->config->inline_max;
 }
 
@@ -286,12 +287,21 @@ static void run(struct conn *c, struct request *rq, const struct command *contai
     } else if (c->in_multi && !(cmd->flags & CMD_IMMEDIATE)) {
         queue_in_multi(c, rq);
         request_release(rq);
+    } else if (cmd->before_op != NULL && !tx_begin(rq)) {
+        request_release(rq);
     } else if (cmd->plan != NULL) {
         write_start(rq);
     } else {
         cmd->run(rq);
         request_release(rq);
     }
+}
+
+/* Words that start a line of HTTP: a browser was made to talk to us, and what follows may be lines
+ * of its attacker. */
+static bool is_http(struct slice name)
+{
+    return number_is_word(name, "post") || number_is_word(name, "host:");
 }
 
 bool command_try_start(struct conn *c)
@@ -302,6 +312,12 @@ bool command_try_start(struct conn *c)
     const struct command *container = NULL;
     struct request *rq;
 
+    if (cmd == NULL && is_http(name)) {
+        LOG_WARNING("client closed addr=%s reason=\"it speaks HTTP\"", c->peer);
+        metric_add(&s->metrics, METRIC_PROTOCOL_ERRORS, 1);
+        conn_close(c, "HTTP");
+        return true;
+    }
     if (cmd != NULL && cmd->subs != NULL && c->parse.argc > 1) {
         container = cmd;
         cmd = command_find_sub(container, slice_of(c->parse.argv[1].ptr, c->parse.argv[1].len));
@@ -376,23 +392,35 @@ bool command_check_key(struct request *rq, struct slice key)
     return true;
 }
 
-bool command_expire_at(struct request *rq, int arg, const char *unit, uint64_t *expire_ms)
+enum expire command_parse_expire(const struct request *rq, int arg, const char *unit,
+                                 uint64_t *expire_ms)
 {
-    bool seconds = unit[0] == 'E' || unit[0] == 'e';
+    bool seconds = unit[0] == 'E';
     bool absolute = strlen(unit) > 2;
     int64_t v, ms;
-    char name[NAME_MAX_LEN];
 
-    if (!command_get_i64(rq, arg, &v))
-        return false;
+    if (!number_parse_i64(rq->argv[arg], &v))
+        return EXPIRE_NO_NUMBER;
     ms = v;
-    if (v > 0 && !(seconds && __builtin_mul_overflow(v, 1000, &ms)) &&
-        (absolute || !__builtin_add_overflow(ms, (int64_t)rq->now_ms, &ms))) {
-        *expire_ms = (uint64_t)ms;
+    if (v <= 0 || (seconds && __builtin_mul_overflow(v, 1000, &ms)) ||
+        (!absolute && __builtin_add_overflow(ms, (int64_t)rq->now_ms, &ms)))
+        return EXPIRE_INVALID;
+    *expire_ms = (uint64_t)ms;
+    return EXPIRE_GOOD;
+}
+
+bool command_expire_at(struct request *rq, int arg, const char *unit, uint64_t *expire_ms)
+{
+    switch (command_parse_expire(rq, arg, unit, expire_ms)) {
+    case EXPIRE_GOOD:
         return true;
+    case EXPIRE_NO_NUMBER:
+        command_not_integer(rq);
+        return false;
+    case EXPIRE_INVALID:
+        request_errorf(rq, "ERR invalid expire time in '%s' command", rq->cmd_name);
+        return false;
     }
-    snprintf(name, sizeof(name), "ERR invalid expire time in '%s' command", rq->cmd_name);
-    request_error(rq, name);
     return false;
 }
 

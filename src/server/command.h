@@ -8,8 +8,8 @@
  *           replies later. A write has plan(): it checks its arguments and either replies (error
  *           or nothing to do) or appends ops to the unit; result() turns each op's result into the
  *           reply. plan() runs again when values were staged or rebuilt, so it has no side effects
- *           but the unit. prepare() (optional) runs before plan(): looks at the key and builds a
- *           new value when the change cannot be made at apply (FSM_REBUILD)
+ *           but the unit. rebuild() (optional) says how to build the new value when apply cannot
+ *           (FSM_REBUILD); plan() then finds it with rebuild_done
  * Errors    handlers answer bad input themselves, in Redis's words
  */
 #ifndef SERVER_COMMAND_H
@@ -44,11 +44,7 @@ enum { /* ACL categories beyond those that follow from flags */
        CAT_KVCACHE = 1u << 5
 };
 
-enum prepare {
-    PREPARE_READY,  /* plan() may run */
-    PREPARE_WAIT,   /* holds the request, calls write_resume later */
-    PREPARE_REPLIED /* answered */
-};
+struct rebuild_spec;
 
 enum plan {
     PLAN_READY,  /* ops are in the unit */
@@ -63,7 +59,8 @@ struct command {
     void (*run)(struct request *rq);
     enum plan (*plan)(struct request *rq, struct entry_writer *unit);
     void (*result)(struct request *rq, const struct fsm_result *r);
-    enum prepare (*prepare)(struct request *rq); /* NULL: never rebuilds */
+    /* old: zeroed where the key is absent. NULL: apply can always make the new value. */
+    void (*rebuild)(const struct request *rq, const struct record *old, struct rebuild_spec *spec);
     /* EXEC only: its reads run at their place, ahead of the unit's op. */
     void (*before_op)(struct request *rq, uint32_t op_in_unit);
     const char *group;  /* COMMAND DOCS: "string", "generic", "kvcache", … */
@@ -88,7 +85,7 @@ const struct command *command_at(size_t i);
 
 /* Starts the command that is complete in the connection's parser: checks it (known, arity, auth,
  * MULTI queue), makes its request and runs the handler. False: it must wait for earlier commands
- * of the connection; nothing has happened. */
+ * of the connection; nothing has happened. The connection may be closed afterwards. */
 bool command_try_start(struct conn *c);
 /* A top-level request is done: statistics, SLOWLOG. */
 void command_finished(struct request *rq);
@@ -108,7 +105,11 @@ bool command_get_range(struct request *rq, int arg, int64_t min, int64_t max, in
 bool command_is(const struct request *rq, int arg, const char *word);
 /* Keys longer than RECORD_KEY_MAX or empty: error replied. */
 bool command_check_key(struct request *rq, struct slice key);
-/* EX/PX/EXAT/PXAT value → absolute ms; false = "invalid expire time in 'set' command" replied. */
+/* Value of unit "EX", "PX", "EXAT" or "PXAT" → absolute ms. */
+enum expire { EXPIRE_GOOD, EXPIRE_NO_NUMBER, EXPIRE_INVALID };
+enum expire command_parse_expire(const struct request *rq, int arg, const char *unit,
+                                 uint64_t *expire_ms);
+/* The same; false = "invalid expire time in 'set' command" replied. */
 bool command_expire_at(struct request *rq, int arg, const char *unit, uint64_t *expire_ms);
 /* Look-up for a read: expired = absent. Counts hit or miss. */
 bool command_lookup(struct request *rq, struct slice key, struct record *out);

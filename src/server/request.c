@@ -92,6 +92,7 @@ void request_free(struct request *rq)
         request_free(child);
     }
     free_staged(rq);
+    request_free_built_on(rq);
     for (int i = 0; rq->uploads != NULL && i < rq->argc; i++)
         upload_free(rq->uploads[i]);
     if (rq->out != NULL && (rq->conn == NULL || rq->out != rq->conn->out))
@@ -384,6 +385,10 @@ static void on_staged(struct stage_req *req)
     if (req->err == 0) {
         st->placed = true;
         tier_keep(rq->server->tier, req->id, req->buf);
+        if (st->arg == STAGED_BUILT) { /* nobody else needs it in memory */
+            buf_unref(st->upload->buf);
+            st->upload->buf = NULL;
+        }
     } else {
         top->stage_err = req->err;
     }
@@ -438,6 +443,15 @@ void request_drop_built(struct request *rq)
     free(st);
 }
 
+void request_free_built_on(struct request *rq)
+{
+    if (rq->built_on == NULL)
+        return;
+    entry_fini(rq->built_on);
+    free(rq->built_on);
+    rq->built_on = NULL;
+}
+
 /* A value between inline-max and what the parser receives directly: it came with the small
  * arguments. Without room for a copy it stays inline, which is only a matter of speed. */
 static struct upload *upload_copy(struct request *rq, struct slice data)
@@ -482,7 +496,7 @@ static struct upload *upload_of(struct request *rq, int arg, struct slice *data)
     struct staged *st = find_staged(rq, arg);
 
     if (arg == STAGED_BUILT) {
-        ASSERT(st != NULL);
+        ASSERT(st != NULL && !st->placed);
         *data = slice_of(buf_payload(st->upload->buf), st->upload->buf->len);
         return st->upload;
     }
@@ -508,17 +522,18 @@ bool request_put(struct request *rq, struct entry_writer *unit, struct slice key
     size_t inline_max = (size_t)rq->server->config->inline_max;
     struct staged *st = find_staged(rq, arg);
     struct slice data;
-    struct upload *u = upload_of(rq, arg, &data);
+    struct upload *u;
 
+    if (st != NULL && st->placed) {
+        put_placed(rq, unit, key, flags, put, st);
+        return true;
+    }
+    u = upload_of(rq, arg, &data);
     if (data.len > inline_max && st == NULL && u == NULL)
         u = upload_copy(rq, data);
     if (data.len <= inline_max || (u == NULL && st == NULL)) {
         put->data = data;
         entry_put(unit, false, flags, key, put);
-        return true;
-    }
-    if (st != NULL && st->placed) {
-        put_placed(rq, unit, key, flags, put, st);
         return true;
     }
     if (st == NULL) {

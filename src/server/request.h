@@ -70,12 +70,11 @@ struct request {
     struct staged *staged;
     unsigned staging; /* not yet durable, children's included */
     int stage_err;
-    uint32_t ops, ops_seen; /* in its unit */
-    int64_t sum;            /* results so far: commands count here */
-    unsigned attempts;      /* rebuilds */
-    uint64_t if_mod;        /* rebuild: the key's mod that the new value was built from */
-    int if_absent_arg;      /* and this key must not exist; 0 = none */
-    bool rebuild;
+    uint32_t ops, ops_seen;        /* in its unit */
+    int64_t sum;                   /* results so far: commands count here */
+    unsigned attempts;             /* rebuilds */
+    uint64_t if_mod;               /* KVRANGE: of the value it began with */
+    struct entry_writer *built_on; /* conditions of built values; see rebuild.h */
     /* for the command */
     void *state;
     void (*state_free)(void *state);
@@ -139,6 +138,7 @@ bool request_put(struct request *rq, struct entry_writer *unit, struct slice key
                  unsigned flags, struct op_put *put);
 /* A value made by a rebuild: takes the upload. Staged by the next request_put with STAGED_BUILT. */
 void request_set_built(struct request *rq, struct upload *built);
-void request_drop_built(struct request *rq); /* the key changed: build again */
+void request_drop_built(struct request *rq);    /* the key changed: build again */
+void request_free_built_on(struct request *rq); /* its conditions */
 
 #endif

@@ -210,7 +210,8 @@ static void on_timer(int fd, short what, void *arg)
     if (s->timer_ticks % TIMEOUT_TICKS == 0) {
         memory_sample(s);
         conn_check_timeouts(s, s->turn_us);
-        s->room_freed = true; /* free disk space does not announce itself */
+        s->room_freed = true;  /* free disk space does not announce itself */
+        s->space_freed = true; /* who waited too long is told */
     }
     if (s->pause_until_ms != 0 && clock_now_ms(&s->clock) >= s->pause_until_ms) {
         s->pause_until_ms = 0;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* tx: what the rest of the server needs of MULTI and EXEC.
  *
- * Purpose   end a transaction that was not executed (RESET, close); join the replies of EXEC
+ * Purpose   begin EXEC; end a transaction that was not executed (RESET, close); join the replies of
+ *           EXEC; what WATCH watches
  * Threads   loop
  */
 #ifndef SERVER_TX_H
@@ -13,7 +14,15 @@ struct conn_watch;
 
 void tx_discard(struct conn *c);
 void tx_free_watches(struct server *s, struct conn_watch **list);
-void tx_touch(struct server *s, struct slice key); /* written; an empty key: everything was */
+/* The key was written. An empty key: all were deleted, which does not touch who watched an absent
+ * one. */
+void tx_touch(struct server *s, struct slice key);
+/* EXEC takes over what its connection has collected; false: it was refused, and replied. */
+bool tx_begin(struct request *rq);
+/* Whose op of the unit this is: a child of EXEC, or the command itself. */
+struct request *tx_command_at(struct request *rq, uint32_t op);
+/* 0: absent or expired. */
+uint64_t tx_mod_of(struct server *s, struct slice key);
 /* Nothing more will happen to the children of an EXEC; does nothing for other requests. */
 void tx_end(struct request *rq);
 /* Called when the last hold of an EXEC is gone; does nothing for other requests. */

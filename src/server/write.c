@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: MIT */
-/* Happy path: write_start asks the store for room, lets the command prepare, plans it into a unit
- * of ops (values are staged first), the unit joins the open group, write_turn proposes the group,
- * the log commits it, fsm_apply runs every op and the command's result() replies.
+/* Happy path: write_start asks the store for room, the command is planned into a unit of ops
+ * (values are staged or built first, see rebuild.h, and then it is planned again), the unit joins
+ * the open group, write_turn proposes the group, the log commits it, fsm_apply runs every op and
+ * the command's result() replies.
  *
  * Order. Requests of one connection are admitted in order (one FIFO of those that wait for room),
  * staged in order (the stage keeps the order of submit) and join groups in that order. A write
  * that is not staged waits in the connection until earlier ones have joined (command_may_start).
  *
  * Failure. Certainly not applied (no leader, no space): an error. Unknown outcome: -UNKNOWN. An
- * aborted unit (its key changed under a rebuild, a WATCH failed) is prepared again or answered by
- * the command.
+ * aborted unit (a key changed under a rebuild, a WATCH failed) is planned again.
  *
  * Snapshots. libraft keeps its log in memory since the last snapshot, so the log asks for one now
  * and then. A snapshot must say what is durable: a first checkpoint runs while groups still flow,
@@ -28,10 +28,12 @@
 #include "base/logger.h"
 #include "server/command.h"
 #include "server/conn.h"
+#include "server/rebuild.h"
 #include "server/server.h"
 #include "server/tx.h"
 
 #define FREE_GROUPS_MAX 4
+#define OOM_TEXT "OOM command not allowed when used memory > 'maxmemory'."
 #define TICK_INTERVAL_US 1000000
 #define SNAPSHOT_RETRY_US 1000000
 
@@ -205,12 +207,20 @@ bool write_backlogged(const struct write *w)
 
 /* ---- one request ------------------------------------------------------------------------- */
 
+/* Later writes of its connection may join behind it. One that may come back for a rebuild would
+ * fall behind them, so it counts only when it is finished. */
+static void proposed(struct request *rq)
+{
+    if (rq->proposed)
+        return;
+    rq->proposed = true;
+    if (rq->conn != NULL)
+        conn_on_proposed(rq->conn);
+}
+
 static void finish(struct request *rq)
 {
-    if (!rq->proposed && rq->conn != NULL) {
-        rq->proposed = true;
-        conn_on_proposed(rq->conn);
-    }
+    proposed(rq);
     tx_end(rq);
     request_release(rq);
 }
@@ -228,35 +238,33 @@ void write_unit(struct request *rq, struct entry_writer *unit)
     rq->ops = unit->count;
     rq->ops_seen = 0;
     join(w, rq, unit);
-    if (!rq->proposed) {
-        rq->proposed = true;
-        if (rq->conn != NULL)
-            conn_on_proposed(rq->conn);
-    }
+    if (!rebuild_possible(rq))
+        proposed(rq);
 }
 
 static void advance(struct request *rq)
 {
     struct write *w = rq->server->write;
-    const struct command *cmd = rq->cmd;
-    enum prepare prepared = cmd->prepare != NULL ? cmd->prepare(rq) : PREPARE_READY;
+    struct entry_writer *unit = &w->scratch;
+    enum rebuild_next next;
 
-    if (prepared == PREPARE_WAIT)
-        return;
-    if (prepared == PREPARE_REPLIED) {
+    do {
+        entry_begin(unit);
+        rebuild_conditions(rq, unit);
+        if (rq->cmd->plan(rq, unit) == PLAN_REPLIED) {
+            ASSERT(rq->staging == 0);
+            finish(rq);
+            return;
+        }
+        if (rq->staging > 0)
+            return; /* write_resume plans again */
+        ASSERT(unit->count > 0);
+        next = rebuild_unit(rq, unit);
+    } while (next == REBUILD_AGAIN);
+    if (next == REBUILD_REPLIED)
         finish(rq);
-        return;
-    }
-    entry_begin(&w->scratch);
-    if (cmd->plan(rq, &w->scratch) == PLAN_REPLIED) {
-        ASSERT(rq->staging == 0);
-        finish(rq);
-        return;
-    }
-    if (rq->staging > 0)
-        return; /* write_resume plans again */
-    ASSERT(w->scratch.count > 0);
-    write_unit(rq, &w->scratch);
+    else if (next == REBUILD_NONE)
+        write_unit(rq, unit);
 }
 
 void write_resume(struct request *rq)
@@ -310,8 +318,10 @@ static int admit(struct request *rq)
     err = store_may_add(rq->server->store, inline_bytes, slab_bytes);
     if (err == 0 || err == ERR_AGAIN)
         return err;
-    if (err == ERR_FULL)
-        request_error(rq, "OOM command not allowed when used memory > 'maxmemory'.");
+    if (err == ERR_FULL && rq->cmd->before_op != NULL)
+        request_error(rq, "EXECABORT Transaction discarded because of: " OOM_TEXT);
+    else if (err == ERR_FULL)
+        request_error(rq, OOM_TEXT);
     else
         request_error_code(rq, err);
     finish(rq);
@@ -353,7 +363,7 @@ void write_on_space(struct write *w)
 
 /* ---- apply ------------------------------------------------------------------------------- */
 
-static void unit_finished(struct unit *u, const struct fsm_result *r)
+static void unit_finished(struct unit *u)
 {
     struct request *rq = u->rq;
 
@@ -361,18 +371,12 @@ static void unit_finished(struct unit *u, const struct fsm_result *r)
         finish(rq);
         return;
     }
-    if (rq->cmd->prepare != NULL && rq->attempts++ < WRITE_REBUILDS_MAX) {
-        rq->rebuild = true;
-        request_drop_built(rq);
-        for (struct request *child = rq->children; child != NULL; child = child->next)
-            request_drop_built(child);
+    if (rq->attempts++ < WRITE_REBUILDS_MAX) {
+        rebuild_drop(rq);
         advance(rq);
         return;
     }
-    if (u->aborted == FSM_REBUILD || rq->cmd->prepare != NULL)
-        request_error(rq, "ERR the key kept changing while its new value was built, try again");
-    else
-        rq->cmd->result(rq, r);
+    request_error(rq, "ERR the key kept changing while its new value was built, try again");
     finish(rq);
 }
 
@@ -403,7 +407,7 @@ static void on_result(void *ctx, uint32_t op, const struct fsm_result *r)
     rq->ops_seen++;
     if (r->status == FSM_ABORTED || r->status == FSM_REBUILD)
         u->aborted = r->status;
-    else if (u->aborted == FSM_OK && (r->op != OP_IF_MOD && r->op != OP_IF_ABSENT))
+    else if (u->aborted == FSM_OK && r->op != OP_IF_MOD)
         rq->cmd->result(rq, r);
 }
 
@@ -411,12 +415,9 @@ static void on_result(void *ctx, uint32_t op, const struct fsm_result *r)
  * start anything, in the middle of an entry. */
 static void finish_units(struct group *g)
 {
-    for (size_t i = 0; i < g->nunits; i++) {
-        struct fsm_result aborted = {.status = g->units[i].aborted, .last = true};
-
+    for (size_t i = 0; i < g->nunits; i++)
         if (g->units[i].rq != NULL)
-            unit_finished(&g->units[i], &aborted);
-    }
+            unit_finished(&g->units[i]);
 }
 
 static void checkpoint_done(void *ctx, int err)

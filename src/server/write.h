@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* write: how a write request gets into the log and back.
  *
- * Purpose   admission → prepare → stage → plan → group → log → apply → result; waiting lists for
+ * Purpose   admission → plan → stage, rebuild → group → log → apply → result; waiting lists for
  *           room; group commit
  * Threads   loop
- * Life of a write: write_start; [waits for room]; [prepare builds a value]; [stage]; plan into a
- *           unit; the unit joins the open group; the group is proposed; on commit fsm applies each
- *           op and result() replies; with `raft no` the reply waits for the checkpoint
+ * Life of a write: write_start; [waits for room]; plan into a unit, again after each [stage] and
+ *           [rebuild]; the unit joins the open group; the group is proposed; on commit fsm applies
+ *           each op and result() replies; with `raft no` the reply waits for the checkpoint
  * Limits    WRITE_GROUPS in flight, WRITE_GROUP_UNITS commands or WRITE_GROUP_BYTES aimed at;
  *           ENTRY_MAX for one command ("ERR transaction too large")
  * Source    DESIGN §4.4: 256-byte entries in groups of 64: 170 k op/s
@@ -32,7 +32,7 @@ struct write *write_new(struct server *s);
 void write_free(struct write *w); /* nothing in flight */
 
 void write_start(struct request *rq);
-void write_resume(struct request *rq); /* after prepare() or a stage finished */
+void write_resume(struct request *rq); /* a stage or a rebuild has finished */
 /* A unit that is already built (EXEC). conds may be empty. */
 void write_unit(struct request *rq, struct entry_writer *unit);
 /* Proposals without a request: EVICT of the store. */

@@ -131,8 +131,11 @@ Command = list[str]
 
 
 class Generator:
-    def __init__(self, seed: int) -> None:
+    """large: the share of values that are around or over inline-max."""
+
+    def __init__(self, seed: int, large: float = 0.04) -> None:
         self.rng = random.Random(seed)
+        self.large = large
         self.plain: list[tuple[int, Callable[[], Command]]] = [
             (14, self.set),
             (8, lambda: ["GET", self.key()]),
@@ -195,7 +198,7 @@ class Generator:
         return [self.key() for _ in range(self.rng.choice((1, 1, 2, 3, 6)))]
 
     def value(self) -> str:
-        if self.coin(0.04):
+        if self.coin(self.large):
             return self.pick("a", "bc") * self.rng.choice((8191, 8192, 8193, 20_000))
         return self.rng.choice(VALUES)
 
@@ -371,6 +374,9 @@ class Pair:
             replies = [side[conn].cmd(*args) for side in self.sides]
         except (TimeoutError, ConnectionClosed, ProtocolViolation) as e:
             raise AssertionError(f"{self.report()}\n{conn} {command}: {e!r}") from None
+        self.compare(conn, command, replies)
+
+    def compare(self, conn: int, command: Command, replies: list[Reply]) -> None:
         self.history.append((conn, command, replies[0], replies[1]))
         if conn == 0:
             if replies[1] == b"QUEUED":
@@ -383,6 +389,13 @@ class Pair:
         ):
             self.queued = []
         assert equal(command, replies[0], replies[1], queued), self.report()
+
+    def send_together(self, commands: list[Command]) -> None:
+        """All on one connection before the first reply is read."""
+        encoded = [[a.encode("latin-1") for a in command] for command in commands]
+        ours, theirs = [side[0].pipeline(encoded) for side in self.sides]
+        for command, a, b in zip(commands, ours, theirs, strict=True):
+            self.compare(0, command, [a, b])
 
     def report(self) -> str:
         lines = []
@@ -413,24 +426,60 @@ def reference(scratch):
     server.stop()
 
 
+@pytest.fixture
+def pairs(server: Server, reference: Server):
+    """Makes pairs of connections to two empty servers."""
+    with Client(reference.port) as c:
+        c.ok("FLUSHALL")
+    made = []
+
+    def make(proto: int) -> Pair:
+        made.append(Pair(server, reference, proto))
+        return made[-1]
+
+    yield make
+    for pair in made:
+        pair.close()
+
+
 SEEDS = [int(os.environ["SLDMKV_SEED"])] if "SLDMKV_SEED" in os.environ else [1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("proto", [2, 3])
 @pytest.mark.parametrize("seed", SEEDS)
-def test_same_replies(server: Server, reference: Server, seed: int, proto: int) -> None:
-    with Client(reference.port) as c:
-        c.ok("FLUSHALL")
+def test_same_replies(pairs: Callable[[int], Pair], seed: int, proto: int) -> None:
     generator = Generator(seed * 10 + proto)
-    pair = Pair(server, reference, proto)
-    try:
-        for step in range(900):
-            for conn, command in generator.step():
-                pair.send(conn, command)
-            if step % 300 == 299:
-                pair.compare_everything()
-    finally:
-        pair.close()
+    pair = pairs(proto)
+    for step in range(900):
+        for conn, command in generator.step():
+            pair.send(conn, command)
+        if step % 300 == 299:
+            pair.compare_everything()
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_same_replies_with_large_values(pairs: Callable[[int], Pair], seed: int) -> None:
+    """Many values around and over inline-max; in a MULTI they change what it wrote itself."""
+    generator = Generator(seed * 10, large=0.5)
+    pair = pairs(2)
+    for step in range(300):
+        for conn, command in generator.step():
+            pair.send(conn, command)
+        if step % 100 == 99:
+            pair.compare_everything()
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_same_replies_in_pipelines(pairs: Callable[[int], Pair], seed: int) -> None:
+    """A command that waits for its value to be staged or rebuilt keeps its place in the order."""
+    generator = Generator(seed * 10 + 5, large=0.2)
+    pair = pairs(2)
+    for _ in range(40):
+        commands: list[Command] = []
+        while len(commands) < 30:
+            commands += [command for conn, command in generator.step() if conn == 0]
+        pair.send_together(commands)
+        pair.compare_everything()
 
 
 def test_the_comparison_can_fail() -> None:

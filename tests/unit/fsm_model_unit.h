@@ -66,12 +66,14 @@ static inline void model_small(struct model *m, struct model_key *k, struct step
         done = k->there && k->expire_ms != 0;
     if (s->op == OP_EVICT)
         done = k->there && k->mod == s->arg;
+    if (s->op == OP_UNLESS)
+        done = !k->there;
     s->status = done ? FSM_OK : FSM_NIL;
     s->value = done;
     if (done && s->op == OP_PERSIST) {
         k->expire_ms = 0;
         model_written(m, k);
-    } else if (done) {
+    } else if (done && s->op != OP_UNLESS) {
         k->there = false;
     }
 }
@@ -98,7 +100,7 @@ static inline void model_step(struct model *m, struct step *s)
         s->value = 1;
         for (int i = 0; i < MODEL_KEYS; i++)
             m->keys[i].there = false;
-    } else if (s->op == OP_DEL || s->op == OP_PERSIST || s->op == OP_EVICT) {
+    } else if (s->op == OP_DEL || s->op == OP_PERSIST || s->op == OP_EVICT || s->op == OP_UNLESS) {
         model_small(m, k, s);
     } else { /* a condition that held */
         s->value = 1;
@@ -107,25 +109,27 @@ static inline void model_step(struct model *m, struct step *s)
 
 static inline bool model_holds(const struct model *m, const struct step *s)
 {
-    const struct model_key *k = &m->keys[s->key];
-
-    if (s->op == OP_IF_ABSENT)
-        return !k->there;
-    return s->op != OP_IF_MOD || s->arg == (k->there ? k->mod : 0);
+    return s->op != OP_IF_MOD || s->arg == (m->keys[s->key].there ? m->keys[s->key].mod : 0);
 }
 
 static inline void model_unit(struct model *m, struct step *steps, int count)
 {
     static struct model before;
     enum fsm_status none = FSM_OK;
-    int first = -1;
+    int first = -1, resume = 0;
 
     before = *m;
     for (int i = 0; i < count; i++)
         if (!model_holds(m, &steps[i]))
             none = FSM_ABORTED;
     for (int i = 0; i < count && none == FSM_OK; i++) {
+        if (i < resume) {
+            steps[i].status = FSM_NIL;
+            continue;
+        }
         model_step(m, &steps[i]);
+        if (steps[i].op == OP_UNLESS && steps[i].status == FSM_NIL)
+            resume = i + 1 + (int)steps[i].arg;
         if (steps[i].status == FSM_REBUILD) {
             none = FSM_REBUILD;
             first = i;

@@ -396,8 +396,9 @@ TEST(lengths_of_a_put_must_add_up)
 
 static void random_op(struct entry_writer *w)
 {
-    static const enum op with_key[] = {OP_DEL, OP_PERSIST, OP_GETDEL, OP_IF_ABSENT};
-    static const enum op with_u64[] = {OP_EXPIRE, OP_INCRBY, OP_GETEX, OP_EVICT, OP_IF_MOD};
+    static const enum op with_key[] = {OP_DEL, OP_PERSIST, OP_GETDEL};
+    static const enum op with_u64[] = {OP_EXPIRE, OP_INCRBY, OP_GETEX,
+                                       OP_EVICT,  OP_IF_MOD, OP_UNLESS};
     static const enum op with_bytes[] = {OP_INCRBYFLOAT, OP_APPEND, OP_RENAME, OP_COPY};
     static uint8_t bytes[RECORD_KEY_MAX + 1];
     struct slice key = slice_of(bytes, 1 + rnd(rnd(8) ? 20 : RECORD_KEY_MAX));
@@ -415,10 +416,10 @@ static void random_op(struct entry_writer *w)
         entry_put(w, true, PUT_GET * (unsigned)rnd(2), key, &put);
         return;
     case 2:
-        entry_key(w, with_key[rnd(4)], 0, key);
+        entry_key(w, with_key[rnd(3)], 0, key);
         return;
     case 3:
-        entry_u64(w, with_u64[rnd(5)], 0, key, rnd(UINT64_MAX));
+        entry_u64(w, with_u64[rnd(6)], 0, key, rnd(UINT64_MAX));
         return;
     case 4:
         entry_setrange(w, 0, key, rnd(100), body);

@@ -109,7 +109,7 @@ static struct step random_step(const struct rig *r, bool condition)
     s.key = (int)rnd(MODEL_KEYS);
     s.to = (int)rnd(MODEL_KEYS);
     if (condition)
-        s.op = rnd(3) ? OP_IF_MOD : OP_IF_ABSENT;
+        s.op = OP_IF_MOD;
     if (s.op == OP_FLUSH && rnd(8))
         s.op = OP_PUT;
     s.flags = random_flags(s.op);
@@ -164,7 +164,6 @@ static void encode(struct rig *r, const struct step *s, bool more)
     case OP_DEL:
     case OP_PERSIST:
     case OP_GETDEL:
-    case OP_IF_ABSENT:
         entry_key(&r->w, s->op, flags, key);
         return;
     case OP_FLUSH:
@@ -199,6 +198,11 @@ static void make_entry(struct rig *r)
 
         for (uint64_t i = 0; i < count; i++) {
             steps[nsteps] = random_step(r, i < conditions);
+            if (i >= conditions && rnd(8) == 0) {
+                steps[nsteps].op = OP_UNLESS;
+                steps[nsteps].flags = 0;
+                steps[nsteps].arg = rnd(count - i); /* of those behind it */
+            }
             unit_of[nsteps] = (int)u;
             encode(r, &steps[nsteps], i + 1 < count);
             nsteps++;

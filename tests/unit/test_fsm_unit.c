@@ -40,6 +40,20 @@ static void put(const char *key, const char *value)
     rig_commit(R);
 }
 
+static void add_remote(unsigned flags, const char *key)
+{
+    struct op_put p = {.payload = {2, 1, 1}, .length = 50000, .nholders = 1};
+
+    p.holders[0].node = 2;
+    entry_put(&R->w, true, flags, S(key), &p);
+}
+
+static void put_remote(const char *key)
+{
+    add_remote(0, key);
+    rig_commit(R);
+}
+
 static uint64_t mod_of(const char *key)
 {
     struct record rec;
@@ -127,25 +141,50 @@ TEST(a_failed_condition_aborts_its_unit_alone)
     stop();
 }
 
-/* MSETNX: all conditions look at the state before the unit. */
-TEST(msetnx)
+/* MSETNX first second, in a unit that goes on behind it. */
+static void add_msetnx(const char *first, const char *second)
 {
-    static const enum fsm_status ok[] = {FSM_OK, FSM_OK, FSM_OK, FSM_OK};
-    static const enum fsm_status no[] = {FSM_ABORTED, FSM_ABORTED, FSM_ABORTED, FSM_ABORTED};
+    entry_u64(&R->w, OP_UNLESS, ENTRY_MORE, S(first), 3);
+    entry_u64(&R->w, OP_UNLESS, ENTRY_MORE, S(second), 2);
+    add_put(ENTRY_MORE, first, second);
+    add_put(ENTRY_MORE, second, first);
+}
+
+/* It sees what the ops before it did, and guards its own ops only. */
+TEST(unless_skips_ops_of_its_own_command)
+{
+    static const enum fsm_status want[] = {FSM_OK, /* SET c */
+                                           FSM_OK,  FSM_OK,  FSM_OK,  FSM_OK, FSM_OK,
+                                           FSM_NIL, FSM_NIL, FSM_NIL, FSM_OK};
 
     start();
-    for (int i = 0; i < 2; i++) {
-        const char *second = i == 0 ? "b" : "c";
-
-        entry_key(&R->w, OP_IF_ABSENT, ENTRY_MORE, S("a"));
-        entry_key(&R->w, OP_IF_ABSENT, ENTRY_MORE, S(second));
-        add_put(ENTRY_MORE, "a", second);
-        add_put(0, second, "2");
-        rig_commit(R);
-        check_statuses(i == 0 ? ok : no, 4);
-    }
+    R->before = NULL;
+    add_put(ENTRY_MORE, "c", "1");
+    add_msetnx("a", "b");
+    add_msetnx("d", "c");
+    add_put(0, "e", "1");
+    rig_commit(R);
+    check_statuses(want, 10);
+    CHECK_EQ_INT(R->nbefore, 8);
+    CHECK_EQ_STR(R->changed, "c a b e ");
     rig_check_value(R, "a", "b");
-    rig_check_value(R, "c", NULL);
+    rig_check_value(R, "b", "a");
+    rig_check_value(R, "c", "1");
+    rig_check_value(R, "d", NULL);
+    stop();
+}
+
+/* A skipped op needs no rebuild. */
+TEST(unless_skips_in_a_trial_too)
+{
+    start();
+    put_remote("big");
+    entry_u64(&R->w, OP_UNLESS, ENTRY_MORE, S("big"), 1);
+    entry_bytes(&R->w, OP_RENAME, ENTRY_MORE, S("big"), S("x"));
+    add_put(0, "y", "1");
+    rig_commit(R);
+    CHECK_EQ_INT(R->res[1].status, FSM_NIL);
+    CHECK_EQ_INT(R->res[2].status, FSM_OK);
     stop();
 }
 
@@ -192,15 +231,6 @@ TEST(errors_do_not_stop_a_unit)
     check_statuses(want, 5);
     rig_check_value(R, "k", "text!");
     stop();
-}
-
-static void put_remote(const char *key)
-{
-    struct op_put p = {.payload = {2, 1, 1}, .length = 50000, .nholders = 1};
-
-    p.holders[0].node = 2;
-    entry_put(&R->w, true, 0, S(key), &p);
-    rig_commit(R);
 }
 
 /* The ops ahead of the one that needs a rebuild leave no trace: not even for on_change. */
@@ -275,6 +305,61 @@ TEST(a_trial_follows_the_unit)
     stop();
 }
 
+struct needed {
+    int calls;
+    uint32_t op;
+    uint64_t length;
+};
+
+static void on_need(void *ctx, uint32_t op, const struct record *old)
+{
+    struct needed *n = ctx;
+
+    n->calls++;
+    n->op = op;
+    n->length = old != NULL ? old->length : 0;
+}
+
+/* A forecast of what apply will say, with the record that the unit itself has put there by then. */
+TEST(a_unit_is_tried_without_effect)
+{
+    struct needed n = {0};
+    unsigned changes;
+    uint64_t before;
+
+    start();
+    put("k", "small");
+    before = rig_digest(R);
+    changes = R->changes;
+    entry_u64(&R->w, OP_IF_MOD, ENTRY_MORE, S("k"), mod_of("k"));
+    add_remote(ENTRY_MORE, "k");
+    entry_bytes(&R->w, OP_APPEND, ENTRY_MORE, S("absent"), S("x"));
+    entry_bytes(&R->w, OP_APPEND, 0, S("k"), S("x"));
+    CHECK_EQ_INT(fsm_try(&R->fsm, &R->w, R->stamp_ms, on_need, &n), FSM_REBUILD);
+    CHECK_EQ_INT(n.calls, 1);
+    CHECK_EQ_INT(n.op, 3);
+    CHECK_EQ_U64(n.length, 50000);
+    CHECK_EQ_HEX(rig_digest(R), before);
+    CHECK_EQ_INT(R->changes, changes);
+    rig_commit(R);
+    CHECK_EQ_INT(R->res[3].status, FSM_REBUILD);
+    CHECK_EQ_INT(R->res[3].value, 1);
+
+    entry_u64(&R->w, OP_IF_MOD, ENTRY_MORE, S("k"), mod_of("k"));
+    entry_bytes(&R->w, OP_APPEND, 0, S("k"), S("x"));
+    CHECK_EQ_INT(fsm_try(&R->fsm, &R->w, R->stamp_ms, on_need, &n), FSM_OK);
+    rig_commit(R);
+    rig_check_value(R, "k", "smallx");
+
+    entry_u64(&R->w, OP_IF_MOD, ENTRY_MORE, S("k"), 1);
+    entry_bytes(&R->w, OP_APPEND, 0, S("k"), S("x"));
+    CHECK_EQ_INT(fsm_try(&R->fsm, &R->w, R->stamp_ms, on_need, &n), FSM_ABORTED);
+    CHECK_EQ_INT(n.calls, 1);
+    rig_commit(R);
+    CHECK_EQ_INT(R->res[1].status, FSM_ABORTED);
+    stop();
+}
+
 /* A smaller value_max must not turn a unit without effect into one with an effect. */
 TEST(value_max_does_not_decide_what_is_stored)
 {
@@ -342,6 +427,17 @@ TEST(damage_and_unknown_ops_stop_the_process)
     CHECK(WIFSIGNALED(status_of(bytes, len)));
     bytes[50] ^= 1;
     bytes[48] = OP_MAX_;
+    codec_put64(bytes + 40, hash64_pair(slice_of(bytes, 40), slice_of(bytes + 48, len - 48)));
+    CHECK(WIFSIGNALED(status_of(bytes, len)));
+
+    entry_u64(&R->w, OP_UNLESS, ENTRY_MORE, S("a"), 1);
+    add_put(0, "a", "1");
+    rig_commit(R);
+    len = R->log[1].len;
+    CHECK_LE_U64(len, sizeof(bytes));
+    memcpy(bytes, R->log[1].bytes, len);
+    CHECK_EQ_INT(status_of(bytes, len), 0);
+    codec_put64(bytes + 48 + 16 + 8, 2); /* it would skip another command's op */
     codec_put64(bytes + 40, hash64_pair(slice_of(bytes, 40), slice_of(bytes + 48, len - 48)));
     CHECK(WIFSIGNALED(status_of(bytes, len)));
     stop();
