@@ -10,18 +10,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/err.h"
 #include "base/logger.h"
+#include "server/descriptors.h"
 #include "server/server.h"
 #include "server/version.h"
 
 #define MIB ((int64_t)1 << 20)
 #define GIB ((int64_t)1 << 30)
-#define DESCRIPTORS_OWN 64 /* index, log, sockets of ours, a backup */
 
 static int64_t clamp(int64_t v, int64_t min, int64_t max)
 {
@@ -87,30 +86,6 @@ static int choose_sizes(struct config *c, char *detail)
     return 0;
 }
 
-/* maxclients descriptors if the system allows; else fewer clients, said so, as Redis does. Volumes,
- * one each, may fill to 85 %. */
-static void raise_descriptors(struct config *c)
-{
-    struct rlimit lim;
-    rlim_t own = DESCRIPTORS_OWN + (rlim_t)(c->max_store_bytes / c->volume_size) * 5 / 4;
-    rlim_t want = (rlim_t)c->maxclients + own;
-
-    if (getrlimit(RLIMIT_NOFILE, &lim) != 0 || lim.rlim_cur >= want)
-        return;
-    lim.rlim_cur = lim.rlim_max < want ? lim.rlim_max : want;
-    if (getuid() == 0 && lim.rlim_max < want)
-        lim.rlim_cur = lim.rlim_max = want;
-    if (setrlimit(RLIMIT_NOFILE, &lim) == 0 && lim.rlim_cur >= want)
-        return;
-    getrlimit(RLIMIT_NOFILE, &lim);
-    if (lim.rlim_cur >= want || lim.rlim_cur <= own)
-        return;
-    config_put_number(c, config_find("maxclients", 10), (int64_t)(lim.rlim_cur - own));
-    LOG_WARNING("maxclients lowered to=%" PRId64 " because of the descriptor limit action=\"raise "
-                "LimitNOFILE\"",
-                c->maxclients);
-}
-
 static void set_signals(void)
 {
     struct sigaction a = {.sa_handler = server_signal, .sa_flags = SA_RESTART};
@@ -134,8 +109,9 @@ static int serve(struct config *config, const char *conf, const char *executable
         return err;
     o.datadir = &dir;
     err = choose_sizes(config, detail);
+    if (err == 0)
+        err = descriptors_arrange(config, detail);
     if (err == 0) {
-        raise_descriptors(config);
         set_signals();
         err = server_new(&o, &s, detail);
     }

@@ -5,15 +5,13 @@
  */
 #include <inttypes.h>
 #include <stdio.h>
-#include <sys/resource.h>
 
 #include "base/err.h"
 #include "base/glob.h"
 #include "base/logger.h"
+#include "server/descriptors.h"
 #include "server/help.h"
 #include "server/server.h"
-
-#define DESCRIPTORS_OWN 64 /* volumes, index, log: not for clients */
 
 /* ---- GET --------------------------------------------------------------------------------- */
 
@@ -84,22 +82,9 @@ static void refuse(struct request *rq, const char *name, const char *why)
     request_errorf(rq, "ERR CONFIG SET failed (possibly related to argument '%s') - %s", name, why);
 }
 
-/* maxclients descriptors must be there, or be had. */
-static bool can_hold(int64_t clients)
-{
-    struct rlimit lim;
-    rlim_t want = (rlim_t)clients + DESCRIPTORS_OWN;
-
-    if (getrlimit(RLIMIT_NOFILE, &lim) != 0 || lim.rlim_cur >= want)
-        return true;
-    lim.rlim_cur = want;
-    if (lim.rlim_max < want)
-        lim.rlim_max = want; /* only root may */
-    return setrlimit(RLIMIT_NOFILE, &lim) == 0;
-}
-
 /* Why the value cannot be; NULL: it can. buf: room for the text. */
-static const char *why_not(const struct config_row *row, const char *value, char *buf, size_t size)
+static const char *why_not(const struct config *c, const struct config_row *row, const char *value,
+                           char *buf, size_t size)
 {
     static const char *const bools[] = {"yes", "no", NULL};
     const char *const *words = row->type == CONFIG_BOOL ? bools : row->words;
@@ -117,7 +102,7 @@ static const char *why_not(const struct config_row *row, const char *value, char
                      row->min, row->max);
             return buf;
         }
-        if (row->offset == offsetof(struct config, maxclients) && !can_hold(n))
+        if (row->offset == offsetof(struct config, maxclients) && !descriptors_allow(c, n))
             return "The operating system is not able to handle the specified number of clients";
         if (row->offset == offsetof(struct config, max_index_bytes) && n == 0)
             return "0 (chosen from max-store-bytes) is for the start only";
@@ -173,7 +158,7 @@ static const struct config_row *check_pair(struct request *rq, int i)
     else if (!(row->flags & CONFIG_MUTABLE) && why == NULL)
         why = "can't set immutable config";
     if (why == NULL)
-        why = why_not(row, value, buf, sizeof(buf));
+        why = why_not(rq->server->config, row, value, buf, sizeof(buf));
     if (why != NULL) {
         refuse(rq, row->name, why);
         return NULL;

@@ -10,6 +10,7 @@
  */
 #include "server/server.h"
 
+#include <event2/buffer.h>
 #include <event2/event.h>
 #include <inttypes.h>
 #include <signal.h>
@@ -521,7 +522,7 @@ static bool all_idle(const struct server *s)
     if (!write_idle(s->write) || !tier_idle(s->tier) || !stage_idle(store_stage(s->store)))
         return false;
     for (const struct conn *c = s->conns; c != NULL; c = c->next)
-        if (c->head != NULL || c->dirty)
+        if (c->head != NULL || c->dirty || evbuffer_get_length(c->out) > 0)
             return false;
     return true;
 }

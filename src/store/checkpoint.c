@@ -26,6 +26,7 @@
 #include "base/err.h"
 #include "base/fail.h"
 #include "base/logger.h"
+#include "store/damage.h"
 #include "store/store_int.h"
 
 #define INTERVAL_US 1000000u
@@ -216,7 +217,8 @@ static void become_durable(struct checkpoint *c)
     drop_picture(c);
     if (c->have_stats)
         s->index_stats = c->stats;
-    s->counts.checkpoints++;
+    if (s->counts.checkpoints++ == 0)
+        damage_disproved(s->config.dir);
     s->counts.checkpoint_last_us = now_us - c->started_us;
     s->counts.last_checkpoint_ms = clock_now_ms(s->config.clock);
     volumes_checkpointed(s->volumes);
@@ -233,6 +235,21 @@ static void wait_for_space(struct checkpoint *c)
                     c->s->config.dir);
 }
 
+/* Damage is met again after every restart, so the next one is refused. */
+__attribute__((noreturn)) static void fail(struct checkpoint *c, int err)
+{
+    const char *dir = c->s->config.dir;
+
+    if (err == ERR_CORRUPT) {
+        index_mark_damaged(c->s->index, "a checkpoint cannot follow its pages");
+        PANIC("index.mdb in %s is damaged: run sldmkv-check", dir);
+    }
+    if (damage_suspect(dir))
+        index_mark_damaged(c->s->index, "checkpoints fail before and after a restart");
+    PANIC("index.mdb in %s: the checkpoint failed (%s); restart, the log has everything", dir,
+          err_text(err));
+}
+
 static void done(struct job *job)
 {
     struct checkpoint *c = (struct checkpoint *)((char *)job - offsetof(struct checkpoint, job));
@@ -246,8 +263,7 @@ static void done(struct job *job)
     else if (err == ERR_NOSPC)
         wait_for_space(c);
     else
-        PANIC("index.mdb in %s: the checkpoint failed (%s); restart, the log has everything",
-              s->config.dir, err_text(err));
+        fail(c, err);
     waiters_answer(&c->covered, err);
     if (err != 0)
         waiters_answer(&c->next, err); /* they come behind the table that cannot be merged */

@@ -44,6 +44,8 @@ int index_err(int rc)
     case MDB_INVALID:
     case MDB_BAD_VALSIZE:
     case MDB_INCOMPATIBLE:
+    case MDB_PAGE_FULL: /* these two: inner errors, met on damaged page headers */
+    case MDB_CURSOR_FULL:
         return ERR_CORRUPT;
     case MDB_VERSION_MISMATCH:
         return ERR_VERSION;
@@ -216,6 +218,21 @@ static int prepare(struct index *ix, char *detail)
     return 0;
 }
 
+/* dir/index.mdb → dir/index.damaged */
+static void name_mark(struct index *ix)
+{
+    const char *slash = strrchr(ix->path, '/');
+    int dir_len = slash == NULL ? 0 : (int)(slash - ix->path) + 1;
+
+    snprintf(ix->mark, sizeof(ix->mark), "%.*s" DAMAGE_FILE, dir_len, ix->path);
+}
+
+void index_mark_damaged(struct index *ix, const char *text)
+{
+    if (!atomic_exchange(&ix->marked, true))
+        damage_mark(ix->mark, text);
+}
+
 int index_open(const char *path, struct index **out, char *detail)
 {
     struct index *ix;
@@ -232,6 +249,7 @@ int index_open(const char *path, struct index **out, char *detail)
     if (ix == NULL)
         return ERR_NOMEM;
     memcpy(ix->path, path, strlen(path) + 1);
+    name_mark(ix);
     rc = open_env(path, &ix->env);
     err = rc != 0 ? explain(detail, path, "cannot open", rc) : prepare(ix, detail);
     if (err != 0) {
@@ -303,14 +321,32 @@ void index_buf_fini(struct index_buf *b)
     *b = (struct index_buf){0};
 }
 
+/* What is read between these is in pages that may be damaged, callbacks of a scan included. */
+static void begin_read(struct index *ix)
+{
+    damage_enter(ix->mark);
+}
+
+static int end_read(struct index *ix, int err)
+{
+    damage_leave();
+    if (err == ERR_CORRUPT)
+        index_mark_damaged(ix, "liblmdb cannot follow its pages");
+    return err;
+}
+
 static int read_row(struct index *ix, enum index_dbi dbi, struct slice key, struct index_buf *out)
 {
     MDB_val k = index_val(key), v;
-    int err = ensure_live(ix);
+    int err;
 
+    begin_read(ix);
+    err = ensure_live(ix);
     if (err == 0)
         err = index_err(mdb_get(ix->read, ix->dbi[dbi], &k, &v));
-    return err == 0 ? copy_out(out, v) : err;
+    if (err == 0)
+        err = copy_out(out, v);
+    return end_read(ix, err);
 }
 
 int index_get(struct index *ix, struct slice key, struct index_buf *out)
@@ -336,7 +372,7 @@ int index_load_state(struct index *ix, struct index_state *out)
     return err;
 }
 
-int index_load_volumes(struct index *ix, struct volume_row **rows, size_t *count)
+static int load_volumes(struct index *ix, struct volume_row **rows, size_t *count)
 {
     struct volume_row *list = NULL;
     size_t n = 0, space = 0;
@@ -370,7 +406,13 @@ int index_load_volumes(struct index *ix, struct volume_row **rows, size_t *count
     return 0;
 }
 
-int index_scan(struct index *ix, struct slice from, bool after, index_scan_cb cb, void *ctx)
+int index_load_volumes(struct index *ix, struct volume_row **rows, size_t *count)
+{
+    begin_read(ix);
+    return end_read(ix, load_volumes(ix, rows, count));
+}
+
+static int scan_keys(struct index *ix, struct slice from, bool after, index_scan_cb cb, void *ctx)
 {
     MDB_val k = index_val(from), v;
     MDB_cursor *cursor;
@@ -389,7 +431,13 @@ int index_scan(struct index *ix, struct slice from, bool after, index_scan_cb cb
     return rc == MDB_NOTFOUND ? 0 : index_err(rc);
 }
 
-int index_last(struct index *ix, struct index_buf *key)
+int index_scan(struct index *ix, struct slice from, bool after, index_scan_cb cb, void *ctx)
+{
+    begin_read(ix);
+    return end_read(ix, scan_keys(ix, from, after, cb, ctx));
+}
+
+static int last_key(struct index *ix, struct index_buf *key)
 {
     MDB_cursor *cursor;
     MDB_val k, v;
@@ -406,11 +454,15 @@ int index_last(struct index *ix, struct index_buf *key)
     return err;
 }
 
-int index_scan_expiry(struct index *ix, uint64_t from_ms, struct slice from_key, uint64_t upto_ms,
-                      index_expiry_cb cb, void *ctx)
+int index_last(struct index *ix, struct index_buf *key)
 {
-    uint8_t bytes[EXPIRY_KEY_MAX];
-    struct slice from = slice_of(bytes, index_expiry_key(from_ms, from_key, bytes));
+    begin_read(ix);
+    return end_read(ix, last_key(ix, key));
+}
+
+static int scan_expiry(struct index *ix, struct slice from, uint64_t upto_ms, index_expiry_cb cb,
+                       void *ctx)
+{
     MDB_val k = index_val(from), v;
     MDB_cursor *cursor;
     int err = ensure_live(ix), rc;
@@ -435,6 +487,16 @@ int index_scan_expiry(struct index *ix, uint64_t from_ms, struct slice from_key,
     }
     mdb_cursor_close(cursor);
     return rc == MDB_NOTFOUND ? 0 : index_err(rc);
+}
+
+int index_scan_expiry(struct index *ix, uint64_t from_ms, struct slice from_key, uint64_t upto_ms,
+                      index_expiry_cb cb, void *ctx)
+{
+    uint8_t bytes[EXPIRY_KEY_MAX];
+    struct slice from = slice_of(bytes, index_expiry_key(from_ms, from_key, bytes));
+
+    begin_read(ix);
+    return end_read(ix, scan_expiry(ix, from, upto_ms, cb, ctx));
 }
 
 static uint64_t count_rows(struct index *ix, enum index_dbi dbi)
@@ -548,28 +610,39 @@ static int verify_rest(struct verify *v)
     return state.keys == v->keys ? 0 : ERR_CORRUPT;
 }
 
+static int verify_tree(struct verify *v, bool (*progress)(void *ctx, uint64_t done), void *ctx)
+{
+    struct index *ix = v->ix;
+    bool stopped = false;
+    MDB_cursor *cursor;
+    MDB_val k, value;
+    int rc = mdb_txn_begin(ix->env, NULL, MDB_RDONLY, &v->txn), err;
+
+    if (rc != 0)
+        return index_err(rc);
+    rc = mdb_cursor_open(v->txn, ix->dbi[DBI_KEY], &cursor);
+    if (rc == 0) {
+        while (!stopped && (rc = mdb_cursor_get(cursor, &k, &value, MDB_NEXT)) == 0) {
+            verify_key(v, index_slice(k), index_slice(value));
+            if (progress != NULL && v->keys % PROGRESS_EVERY == 0)
+                stopped = !progress(ctx, v->keys);
+        }
+        mdb_cursor_close(cursor);
+    }
+    err = rc == MDB_NOTFOUND ? verify_rest(v) : stopped ? ERR_CANCELED : index_err(rc);
+    mdb_txn_abort(v->txn);
+    return err;
+}
+
 int index_verify(struct index *ix, uint64_t *keys, uint64_t *bad,
                  bool (*progress)(void *ctx, uint64_t done), void *ctx)
 {
     struct verify v = {.ix = ix};
-    bool stopped = false;
-    MDB_cursor *cursor;
-    MDB_val k, value;
-    int rc = mdb_txn_begin(ix->env, NULL, MDB_RDONLY, &v.txn), err;
+    int err;
 
-    if (rc != 0)
-        return index_err(rc);
-    rc = mdb_cursor_open(v.txn, ix->dbi[DBI_KEY], &cursor);
-    if (rc == 0) {
-        while (!stopped && (rc = mdb_cursor_get(cursor, &k, &value, MDB_NEXT)) == 0) {
-            verify_key(&v, index_slice(k), index_slice(value));
-            if (progress != NULL && v.keys % PROGRESS_EVERY == 0)
-                stopped = !progress(ctx, v.keys);
-        }
-        mdb_cursor_close(cursor);
-    }
-    err = rc == MDB_NOTFOUND ? verify_rest(&v) : stopped ? ERR_CANCELED : index_err(rc);
-    mdb_txn_abort(v.txn);
+    damage_enter(ix->mark);
+    err = verify_tree(&v, progress, ctx);
+    damage_leave();
     *keys = v.keys;
     *bad = v.bad;
     return err;

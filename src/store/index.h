@@ -105,6 +105,9 @@ uint64_t index_write_estimate(struct index *ix, uint64_t rows, uint64_t bytes);
  * and then; when it returns false the walk ends with ERR_CANCELED. */
 int index_verify(struct index *ix, uint64_t *keys, uint64_t *bad,
                  bool (*progress)(void *ctx, uint64_t done), void *ctx);
+/* The next start refuses this index, with the text as the reason (damage.h). What a read or write
+ * here finds marks it without being asked. Any thread. */
+void index_mark_damaged(struct index *ix, const char *text);
 /* A consistent copy of the environment into a new file, synced (BACKUP). */
 int index_copy(struct index *ix, const char *path);
 

@@ -4,7 +4,9 @@
 #define STORE_INDEX_INT_H
 
 #include <lmdb.h>
+#include <stdatomic.h>
 
+#include "store/damage.h"
 #include "store/index.h"
 
 #define EXPIRY_KEY_MAX (8 + RECORD_KEY_MAX)
@@ -20,6 +22,8 @@ struct index {
     int fd; /* LMDB's own */
     uint32_t page_size;
     char path[4096];
+    char mark[4096]; /* damage.h */
+    atomic_bool marked;
     /* owned by the loop */
     MDB_txn *read;
     bool read_live;
@@ -28,6 +32,15 @@ struct index {
     uint64_t reserved_end; /* the file is allocated up to here, as far as this process asked */
     bool no_fallocate;
 };
+
+/* A call that follows pages: a crash in it is marked. */
+#define INDEX_INSIDE(ix, call)                                                                     \
+    ({                                                                                             \
+        damage_enter((ix)->mark);                                                                  \
+        int inside_rc_ = (call);                                                                   \
+        damage_leave();                                                                            \
+        inside_rc_;                                                                                \
+    })
 
 /* LMDB and errno codes → ERR_. */
 int index_err(int rc);

@@ -104,7 +104,7 @@ int index_write_begin(struct index *ix, uint64_t reserve_bytes)
     err = reserve(ix, reserve_bytes);
     if (err != 0)
         return err;
-    return index_err(mdb_txn_begin(ix->env, NULL, 0, &ix->write));
+    return index_err(INDEX_INSIDE(ix, mdb_txn_begin(ix->env, NULL, 0, &ix->write)));
 }
 
 int index_write_drop_keys(struct index *ix)
@@ -112,9 +112,9 @@ int index_write_drop_keys(struct index *ix)
     int rc;
 
     ASSERT(ix->write != NULL);
-    rc = mdb_drop(ix->write, ix->dbi[DBI_KEY], 0);
+    rc = INDEX_INSIDE(ix, mdb_drop(ix->write, ix->dbi[DBI_KEY], 0));
     if (rc == 0)
-        rc = mdb_drop(ix->write, ix->dbi[DBI_EXPIRY], 0);
+        rc = INDEX_INSIDE(ix, mdb_drop(ix->write, ix->dbi[DBI_EXPIRY], 0));
     return index_err(rc);
 }
 
@@ -122,7 +122,7 @@ int index_write_del_expiry(struct index *ix, uint64_t expire_ms, struct slice ke
 {
     uint8_t row[EXPIRY_KEY_MAX];
     MDB_val k = index_val(slice_of(row, index_expiry_key(expire_ms, key, row)));
-    int rc = mdb_del(ix->write, ix->dbi[DBI_EXPIRY], &k, NULL);
+    int rc = INDEX_INSIDE(ix, mdb_del(ix->write, ix->dbi[DBI_EXPIRY], &k, NULL));
 
     return rc == MDB_NOTFOUND ? 0 : index_err(rc);
 }
@@ -133,22 +133,22 @@ static int put_expiry(struct index *ix, uint64_t expire_ms, struct slice key)
     MDB_val k = index_val(slice_of(row, index_expiry_key(expire_ms, key, row)));
     MDB_val empty = {0, NULL};
 
-    return index_err(mdb_put(ix->write, ix->dbi[DBI_EXPIRY], &k, &empty, 0));
+    return index_err(INDEX_INSIDE(ix, mdb_put(ix->write, ix->dbi[DBI_EXPIRY], &k, &empty, 0)));
 }
 
 /* 0, 1 = there is one, ERR_. */
 static int old_deadline(struct index *ix, struct slice key, uint64_t *expire_ms)
 {
     MDB_val k = index_val(key), v;
-    int rc = mdb_get(ix->write, ix->dbi[DBI_KEY], &k, &v);
+    int rc;
 
     *expire_ms = 0;
-    if (rc == MDB_NOTFOUND)
-        return 0;
-    if (rc != 0)
-        return index_err(rc);
-    *expire_ms = record_expire_of(index_slice(v));
-    return 1;
+    damage_enter(ix->mark);
+    rc = mdb_get(ix->write, ix->dbi[DBI_KEY], &k, &v);
+    if (rc == 0)
+        *expire_ms = record_expire_of(index_slice(v));
+    damage_leave();
+    return rc == 0 ? 1 : rc == MDB_NOTFOUND ? 0 : index_err(rc);
 }
 
 int index_write_put(struct index *ix, struct slice key, struct slice value)
@@ -168,7 +168,7 @@ int index_write_put(struct index *ix, struct slice key, struct slice value)
     if (err == 0 && new_ms != 0 && new_ms != old_ms)
         err = put_expiry(ix, new_ms, key);
     if (err == 0)
-        err = index_err(mdb_put(ix->write, ix->dbi[DBI_KEY], &k, &v, 0));
+        err = index_err(INDEX_INSIDE(ix, mdb_put(ix->write, ix->dbi[DBI_KEY], &k, &v, 0)));
     return err;
 }
 
@@ -184,7 +184,7 @@ int index_write_del(struct index *ix, struct slice key)
         return err;
     err = old_ms != 0 ? index_write_del_expiry(ix, old_ms, key) : 0;
     if (err == 0)
-        err = index_err(mdb_del(ix->write, ix->dbi[DBI_KEY], &k, NULL));
+        err = index_err(INDEX_INSIDE(ix, mdb_del(ix->write, ix->dbi[DBI_KEY], &k, NULL)));
     return err;
 }
 
@@ -195,19 +195,19 @@ int index_write_state(struct index *ix, const struct index_state *state)
 
     ASSERT(ix->write != NULL);
     index_state_encode(state, bytes);
-    return index_err(mdb_put(ix->write, ix->dbi[DBI_STATE], &k, &v, 0));
+    return index_err(INDEX_INSIDE(ix, mdb_put(ix->write, ix->dbi[DBI_STATE], &k, &v, 0)));
 }
 
 int index_write_volumes(struct index *ix, const struct volume_row *rows, size_t count)
 {
-    int rc = mdb_drop(ix->write, ix->dbi[DBI_VOLUME], 0);
+    int rc = INDEX_INSIDE(ix, mdb_drop(ix->write, ix->dbi[DBI_VOLUME], 0));
 
     for (size_t i = 0; rc == 0 && i < count; i++) {
         uint8_t key[4], bytes[VOLUME_ROW_SIZE];
         MDB_val k = {sizeof(key), key}, v = {sizeof(bytes), bytes};
 
         index_volume_encode(&rows[i], key, bytes);
-        rc = mdb_put(ix->write, ix->dbi[DBI_VOLUME], &k, &v, 0);
+        rc = INDEX_INSIDE(ix, mdb_put(ix->write, ix->dbi[DBI_VOLUME], &k, &v, 0));
     }
     return index_err(rc);
 }
@@ -227,7 +227,7 @@ int index_write_commit(struct index *ix)
     if (rc != 0)
         mdb_txn_abort(ix->write);
     else
-        rc = mdb_txn_commit(ix->write);
+        rc = INDEX_INSIDE(ix, mdb_txn_commit(ix->write));
     ix->write = NULL;
     if (rc == EIO && disk_is_full(ix))
         return ERR_NOSPC;

@@ -59,6 +59,9 @@ int store_recover(struct store *s, uint64_t *max_applied, char *detail);
 /* Final checkpoint with the clean flag (waits, draining the inbox), workers joined. */
 void store_close(struct store *s, bool clean);
 
+/* How many volume files a store of these limits comes to have, a descriptor each. */
+uint32_t store_volumes_wanted(uint64_t max_store_bytes, uint64_t volume_size);
+
 uint32_t store_boot(const struct store *s);
 
 /* --- state machine side ------------------------------------------------------------------- */

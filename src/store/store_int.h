@@ -94,7 +94,6 @@ void scan_table_frozen(struct scan *c); /* the active table's view goes with it 
 void scan_table_freed(struct scan *c);
 
 /* audit.c: the walk over the index after an unclean stop. */
-int audit_refuse_damaged(const char *dir, char *detail); /* the last walk crashed or failed */
 void audit_start(struct store *s);
 void audit_cancel(struct store *s); /* at close: ends soon */
 

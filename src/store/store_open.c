@@ -23,6 +23,7 @@
 #include "base/err.h"
 #include "base/fail.h"
 #include "base/logger.h"
+#include "store/damage.h"
 #include "store/slab.h"
 #include "store/store_int.h"
 
@@ -65,7 +66,7 @@ static int open_index(struct store *s, struct index_state *state, char *detail)
     int err;
 
     snprintf(path, sizeof(path), "%s/index.mdb", s->config.dir);
-    err = audit_refuse_damaged(s->config.dir, detail);
+    err = damage_refuse(s->config.dir, detail);
     if (err != 0)
         return err;
     if (access(path, F_OK) != 0 && errno == ENOENT && has_volumes(s->config.dir))
@@ -118,8 +119,8 @@ static int take_boot(struct store *s, struct index_state *state, char *detail)
     if (err == 0)
         err = index_renew(s->index);
     if (err != 0)
-        return explain(detail, err, "%.300s/index.mdb: cannot write: %s", s->config.dir,
-                       err_text(err));
+        return explain(detail, err, "%.300s/index.mdb: cannot write: %s%s", s->config.dir,
+                       err_text(err), err == ERR_CORRUPT ? ": run sldmkv-check" : "");
     s->boot = next.boot;
     state->node = next.node;
     state->boot = next.boot; /* flags stay as found: how the last run ended */
@@ -141,13 +142,13 @@ static int start_workers(struct store *s, char *detail)
 }
 
 /* Enough volumes that max_store_bytes of records are at most 85 % of them and leave three. */
-static uint32_t volumes_wanted(const struct store_config *c)
+uint32_t store_volumes_wanted(uint64_t max_store_bytes, uint64_t volume_size)
 {
-    uint64_t each = slab_capacity(c->volume_size), n;
+    uint64_t each = slab_capacity(volume_size), n;
 
-    n = c->max_store_bytes / 85 * 100 / each + 1;
-    if (n < c->max_store_bytes / each + 4)
-        n = c->max_store_bytes / each + 4;
+    n = max_store_bytes / 85 * 100 / each + 1;
+    if (n < max_store_bytes / each + 4)
+        n = max_store_bytes / each + 4;
     if (n < VOLUMES_MIN)
         n = VOLUMES_MIN;
     return n > VOLUMES_MAX ? VOLUMES_MAX : (uint32_t)n;
@@ -275,6 +276,7 @@ static void free_parts(struct store *s)
     index_buf_fini(&s->old_buf);
     free(s->scratch);
     free(s);
+    damage_unwatch();
 }
 
 static void stop_workers(struct store *s)
@@ -302,7 +304,8 @@ int store_open(const struct store_config *c, struct store **out, struct index_st
     if (s == NULL)
         return ERR_NOMEM;
     s->config = *c;
-    s->volumes_target = volumes_wanted(c);
+    damage_watch();
+    s->volumes_target = store_volumes_wanted(c->max_store_bytes, c->volume_size);
     err = open_index(s, &found, detail);
     if (err == 0)
         err = take_boot(s, &found, detail);
