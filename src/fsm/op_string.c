@@ -96,10 +96,11 @@ void op_put(struct apply *a, const struct entry_op *op, struct fsm_result *r)
 }
 
 /* old: the held record, or zeroes where the key was absent. */
-static void put_value(struct apply *a, const struct entry_op *op, struct record *old,
-                      struct slice data, struct fsm_result *r)
+static void put_value(struct apply *a, const struct entry_op *op, const struct record *old,
+                      unsigned flags, struct slice data, struct fsm_result *r)
 {
     struct record now = {
+        .flags = (uint16_t)flags,
         .tokens = old->tokens,
         .created_ms = a->stamp_ms,
         .expire_ms = old->expire_ms,
@@ -148,7 +149,7 @@ void op_incrby(struct apply *a, const struct entry_op *op, struct fsm_result *r)
         return;
     }
     text = apply_build(a, INTEGER_TEXT_MAX);
-    put_value(a, op, &old, slice_of(text, format_i64(value, text)), r);
+    put_value(a, op, &old, 0, slice_of(text, format_i64(value, text)), r);
     r->value = value;
 }
 
@@ -177,7 +178,7 @@ void op_incrbyfloat(struct apply *a, const struct entry_op *op, struct fsm_resul
     }
     text = apply_build(a, NUMBER_TEXT_MAX);
     r->text = slice_of(text, number_format_ld(value, (char *)text, NUMBER_TEXT_MAX));
-    put_value(a, op, &old, r->text, r);
+    put_value(a, op, &old, RECORD_TEXT, r->text, r);
 }
 
 /* False: a value of this length cannot be built here. Whether a unit takes effect must not depend
@@ -218,7 +219,7 @@ void op_append(struct apply *a, const struct entry_op *op, struct fsm_result *r)
     if (op->body.len > 0)
         memcpy(value + old.data.len, op->body.ptr, op->body.len);
     apply_hold(a, &old);
-    put_value(a, op, &old, slice_of(value, length), r);
+    put_value(a, op, &old, exists ? RECORD_RAW : 0, slice_of(value, length), r);
     r->value = (int64_t)length;
 }
 
@@ -245,7 +246,7 @@ void op_setrange(struct apply *a, const struct entry_op *op, struct fsm_result *
         memcpy(value, old.data.ptr, old.data.len);
     memcpy(value + offset, bytes.ptr, bytes.len);
     apply_hold(a, &old);
-    put_value(a, op, &old, slice_of(value, length), r);
+    put_value(a, op, &old, RECORD_RAW, slice_of(value, length), r);
     r->value = (int64_t)length;
 }
 

@@ -311,7 +311,7 @@ static void pause_run(struct request *rq)
     uint64_t end_ms;
 
     if (rq->argc > 4) {
-        command_syntax_error(rq);
+        help_wrong_sub(rq);
         return;
     }
     if (rq->argc == 4 && command_is(rq, 3, "write")) {
@@ -346,6 +346,13 @@ static void unpause_run(struct request *rq)
     emit_status(request_emit(rq), "OK");
 }
 
+/* In a MULTI: of the commands behind it nothing is sent. */
+static void mute_rest(struct request *rq)
+{
+    for (struct request *next = rq->next; rq->parent != NULL && next != NULL; next = next->next)
+        next->discard = true;
+}
+
 static void reply_run(struct request *rq)
 {
     struct conn *c = rq->conn;
@@ -358,6 +365,7 @@ static void reply_run(struct request *rq)
         emit_status(request_emit(rq), "OK");
     } else if (command_is(rq, 2, "off")) {
         c->reply_mode = CONN_REPLY_OFF;
+        mute_rest(rq);
     } else if (command_is(rq, 2, "skip")) {
         if (c->reply_mode != CONN_REPLY_OFF)
             c->reply_mode = CONN_REPLY_SKIP;
@@ -397,7 +405,7 @@ static void unblock_run(struct request *rq)
     int64_t id;
 
     if (rq->argc > 4) {
-        command_syntax_error(rq);
+        help_wrong_sub(rq);
         return;
     }
     if (rq->argc == 4 && !command_is(rq, 3, "timeout") && !command_is(rq, 3, "error")) {
@@ -508,12 +516,15 @@ static void help_run(struct request *rq)
 }
 
 #define PLAIN (CMD_NOSCRIPT | CMD_LOADING | CMD_STALE)
-#define ROW(name_, arity_, flags_, run_, since_, syntax_, summary_)                                \
+#define FIELDS(name_, arity_, flags_, run_, since_, syntax_, summary_)                             \
+    .name = "client|" name_, .arity = (arity_), .flags = (flags_), .categories = CAT_CONNECTION,   \
+    .run = (run_), .group = "connection", .since = (since_), .syntax = (syntax_),                  \
+    .summary = (summary_)
+#define ROW(...)                                                                                   \
     {                                                                                              \
-        .name = "client|" name_, .arity = (arity_), .flags = (flags_),                             \
-        .categories = CAT_CONNECTION, .run = (run_), .group = "connection", .since = (since_),     \
-        .syntax = (syntax_), .summary = (summary_)                                                 \
+        FIELDS(__VA_ARGS__)                                                                        \
     }
+#define VARIES .tips = "nondeterministic_output"
 
 const struct command subs_client[] = {
     ROW("caching", 3, PLAIN, caching_run, "6.0.0", "YES | NO",
@@ -522,21 +533,23 @@ const struct command subs_client[] = {
     ROW("getredir", 2, PLAIN, getredir_run, "6.0.0", "",
         "Returns the client ID to which the connection's tracking notifications are redirected."),
     ROW("id", 2, PLAIN, id_run, "5.0.0", "", "Returns the unique client ID of the connection."),
-    ROW("info", 2, PLAIN, info_run, "6.2.0", "", "Returns information about the connection."),
+    {FIELDS("info", 2, PLAIN, info_run, "6.2.0", "", "Returns information about the connection."),
+     VARIES},
     ROW("kill", -3, PLAIN | CMD_ADMIN, kill_run, "2.4.0",
         "[ip:port] [ID client-id] [TYPE <NORMAL | MASTER | REPLICA | PUBSUB>] [USER username] "
         "[ADDR ip:port] [LADDR ip:port] [SKIPME yes/no]",
         "Terminates open connections."),
-    ROW("list", -2, PLAIN | CMD_ADMIN, list_run, "2.4.0",
-        "[TYPE <NORMAL | MASTER | REPLICA | PUBSUB>] [ID client-id [client-id ...]]",
-        "Lists open connections."),
+    {FIELDS("list", -2, PLAIN | CMD_ADMIN, list_run, "2.4.0",
+            "[TYPE <NORMAL | MASTER | REPLICA | PUBSUB>] [ID client-id [client-id ...]]",
+            "Lists open connections."),
+     VARIES},
     ROW("no-evict", 3, PLAIN | CMD_ADMIN, no_evict_run, "7.0.0", "ON | OFF",
         "Sets the client eviction mode of the connection."),
     ROW("no-touch", 3, PLAIN, no_touch_run, "7.2.0", "ON | OFF",
         "Controls whether reads of the connection keep values from eviction."),
     ROW("pause", -3, PLAIN | CMD_ADMIN, pause_run, "2.9.50", "timeout [WRITE | ALL]",
         "Suspends commands processing."),
-    ROW("reply", 3, PLAIN | CMD_NO_MULTI, reply_run, "3.2.0", "ON | OFF | SKIP",
+    ROW("reply", 3, PLAIN, reply_run, "3.2.0", "ON | OFF | SKIP",
         "Instructs the server whether to reply to commands."),
     ROW("setinfo", 4, PLAIN, setinfo_run, "7.2.0", "LIB-NAME libname | LIB-VER libver",
         "Sets information specific to the client or connection."),

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* COMMAND: the command table, told to clients. Nothing here knows a command by name. */
+#include <stdio.h>
+
 #include "base/assert.h"
 #include "base/glob.h"
 #include "base/number.h"
@@ -8,6 +10,7 @@
 #include "server/syntax.h"
 
 #define WORDS_MAX 24
+#define KEY_SPECS_MAX 2
 
 /* Words of a row, collected before they are counted and sent. */
 struct words {
@@ -29,10 +32,12 @@ static void flags_of(const struct command *c, struct words *w)
         unsigned flag;
         const char *word;
     } names[] = {
-        {CMD_WRITE, "write"},     {CMD_READONLY, "readonly"},         {CMD_DENYOOM, "denyoom"},
-        {CMD_ADMIN, "admin"},     {CMD_NOSCRIPT, "noscript"},         {CMD_LOADING, "loading"},
-        {CMD_STALE, "stale"},     {CMD_SKIP_SLOWLOG, "skip_slowlog"}, {CMD_FAST, "fast"},
-        {CMD_NO_AUTH, "no_auth"}, {CMD_ALLOW_BUSY, "allow_busy"},     {CMD_NO_MULTI, "no_multi"},
+        {CMD_WRITE, "write"},       {CMD_READONLY, "readonly"},
+        {CMD_DENYOOM, "denyoom"},   {CMD_ADMIN, "admin"},
+        {CMD_NOSCRIPT, "noscript"}, {CMD_LOADING, "loading"},
+        {CMD_STALE, "stale"},       {CMD_SKIP_SLOWLOG, "skip_slowlog"},
+        {CMD_FAST, "fast"},         {CMD_NO_AUTH, "no_auth"},
+        {CMD_NO_MULTI, "no_multi"}, {CMD_ALLOW_BUSY, "allow_busy"},
     };
 
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
@@ -42,25 +47,62 @@ static void flags_of(const struct command *c, struct words *w)
 /* Some categories follow from flags, as in Redis. */
 static void categories_of(const struct command *c, struct words *w)
 {
+    bool admin = (c->flags & CMD_ADMIN) != 0 || (c->categories & CAT_ADMIN) != 0;
+
     put(w, (c->categories & CAT_KEYSPACE) != 0, "@keyspace");
     put(w, (c->flags & CMD_READONLY) != 0, "@read");
     put(w, (c->flags & CMD_WRITE) != 0, "@write");
     put(w, (c->categories & CAT_STRING) != 0, "@string");
-    put(w, (c->flags & CMD_ADMIN) != 0, "@admin");
+    put(w, admin, "@admin");
     put(w, (c->flags & CMD_FAST) != 0, "@fast");
     put(w, (c->flags & CMD_FAST) == 0, "@slow");
-    put(w, (c->flags & CMD_ADMIN) != 0 || (c->categories & CAT_DANGEROUS) != 0, "@dangerous");
+    put(w, admin || (c->categories & CAT_DANGEROUS) != 0, "@dangerous");
     put(w, (c->categories & CAT_CONNECTION) != 0, "@connection");
     put(w, (c->categories & CAT_TRANSACTION) != 0, "@transaction");
+    put(w, (c->categories & CAT_SCRIPTING) != 0, "@scripting");
     put(w, (c->categories & CAT_KVCACHE) != 0, "@kvcache");
 }
 
-static void key_flags_of(const struct command *c, struct words *w)
-{
-    bool write = (c->flags & CMD_WRITE) != 0;
+struct key_spec {
+    struct words flags;
+    const char *notes; /* NULL = none */
+};
 
-    put(w, true, write ? "RW" : "RO");
-    put(w, true, write ? "update" : "access");
+/* A row's keys: one spec, or one for each of its two keys. */
+struct key_specs {
+    char text[160]; /* the words lie in it */
+    struct key_spec spec[KEY_SPECS_MAX];
+    size_t count;
+};
+
+static void split_words(char *text, struct words *out)
+{
+    char *rest = text;
+    const char *word;
+
+    while ((word = strsep(&rest, " ")) != NULL)
+        put(out, word[0] != '\0', word);
+}
+
+static void key_specs_of(const struct command *c, struct key_specs *out)
+{
+    const char *keys = c->keys;
+    char *rest = out->text, *one;
+
+    *out = (struct key_specs){.count = 0};
+    if (c->first_key == 0)
+        return;
+    if (keys == NULL)
+        keys = c->flags & CMD_WRITE ? "RW update" : "RO access";
+    ASSERT(strlen(keys) < sizeof(out->text));
+    memcpy(out->text, keys, strlen(keys) + 1);
+    while ((one = strsep(&rest, "|")) != NULL) {
+        struct key_spec *spec = &out->spec[out->count++];
+
+        ASSERT(out->count <= KEY_SPECS_MAX);
+        split_words(strsep(&one, "#"), &spec->flags);
+        spec->notes = one;
+    }
 }
 
 static void emit_words(struct emit *e, const struct words *w)
@@ -94,33 +136,18 @@ static size_t count_commands(void)
     return n;
 }
 
-/* "get", "client|id"; NULL: there is none. */
-static const struct command *look_up(struct slice name)
-{
-    const uint8_t *bar = name.len > 0 ? memchr(name.ptr, '|', name.len) : NULL;
-    size_t head = bar != NULL ? (size_t)(bar - name.ptr) : name.len;
-    const struct command *c = command_find(slice_of(name.ptr, head));
-
-    if (c == NULL || !shown(c) || bar == NULL)
-        return c != NULL && shown(c) ? c : NULL;
-    return c->subs != NULL ? command_find_sub(c, slice_of(bar + 1, name.len - head - 1)) : NULL;
-}
-
 /* ---- COMMAND, COMMAND INFO --------------------------------------------------------------- */
 
-static void emit_key_specs(struct emit *e, const struct command *c)
+static void emit_key_spec(struct emit *e, const struct key_spec *spec, int first, int last,
+                          int step)
 {
-    struct words flags = {.count = 0};
-
-    if (c->first_key == 0) {
-        emit_set(e, 0);
-        return;
+    emit_map(e, 3 + (spec->notes != NULL));
+    if (spec->notes != NULL) {
+        emit_bulk_str(e, "notes");
+        emit_bulk_str(e, spec->notes);
     }
-    key_flags_of(c, &flags);
-    emit_set(e, 1);
-    emit_map(e, 3);
     emit_bulk_str(e, "flags");
-    emit_words(e, &flags);
+    emit_words(e, &spec->flags);
     emit_bulk_str(e, "begin_search");
     emit_map(e, 2);
     emit_bulk_str(e, "type");
@@ -128,7 +155,7 @@ static void emit_key_specs(struct emit *e, const struct command *c)
     emit_bulk_str(e, "spec");
     emit_map(e, 1);
     emit_bulk_str(e, "index");
-    emit_int(e, c->first_key);
+    emit_int(e, first);
     emit_bulk_str(e, "find_keys");
     emit_map(e, 2);
     emit_bulk_str(e, "type");
@@ -136,11 +163,35 @@ static void emit_key_specs(struct emit *e, const struct command *c)
     emit_bulk_str(e, "spec");
     emit_map(e, 3);
     emit_bulk_str(e, "lastkey"); /* counted from the first */
-    emit_int(e, c->last_key < 0 ? c->last_key : c->last_key - c->first_key);
+    emit_int(e, last);
     emit_bulk_str(e, "keystep");
-    emit_int(e, c->key_step);
+    emit_int(e, step);
     emit_bulk_str(e, "limit");
     emit_int(e, 0);
+}
+
+static void emit_key_specs(struct emit *e, const struct command *c)
+{
+    int last = c->last_key < 0 ? c->last_key : c->last_key - c->first_key;
+    struct key_specs specs;
+
+    key_specs_of(c, &specs);
+    emit_set(e, specs.count);
+    for (size_t i = 0; i < specs.count; i++)
+        emit_key_spec(e, &specs.spec[i], c->first_key + (int)i, specs.count > 1 ? 0 : last,
+                      c->key_step);
+}
+
+static void emit_tips(struct emit *e, const struct command *c)
+{
+    struct words tips = {.count = 0};
+    char text[128];
+
+    snprintf(text, sizeof(text), "%s", c->tips != NULL ? c->tips : "");
+    split_words(text, &tips);
+    emit_set(e, tips.count);
+    for (size_t i = 0; i < tips.count; i++)
+        emit_bulk_str(e, tips.word[i]);
 }
 
 static void emit_info_row(struct emit *e, const struct command *c)
@@ -157,7 +208,7 @@ static void emit_info_row(struct emit *e, const struct command *c)
     emit_int(e, c->last_key);
     emit_int(e, c->key_step);
     emit_words(e, &categories);
-    emit_set(e, 0); /* tips for cluster proxies */
+    emit_tips(e, c);
     emit_key_specs(e, c);
 }
 
@@ -195,7 +246,7 @@ static void info_run(struct request *rq)
     }
     emit_array(e, (size_t)rq->argc - 2);
     for (int i = 2; i < rq->argc; i++) {
-        const struct command *c = look_up(rq->argv[i]);
+        const struct command *c = command_find_full(rq->argv[i]);
 
         if (c == NULL)
             emit_nil(e);
@@ -211,9 +262,14 @@ static void count_run(struct request *rq)
 
 /* ---- COMMAND DOCS ------------------------------------------------------------------------ */
 
-static void emit_argument(struct emit *e, const struct command *c, const struct syntax_arg *a);
+struct docs { /* of one row */
+    const struct command *c;
+    size_t keys; /* arguments that are keys, so far */
+};
 
-static void emit_arguments(struct emit *e, const struct command *c, const struct syntax_arg *list)
+static void emit_argument(struct emit *e, struct docs *d, const struct syntax_arg *a);
+
+static void emit_arguments(struct emit *e, struct docs *d, const struct syntax_arg *list)
 {
     size_t n = 0;
 
@@ -221,12 +277,12 @@ static void emit_arguments(struct emit *e, const struct command *c, const struct
         n++;
     emit_array(e, n);
     for (const struct syntax_arg *a = list; a != NULL; a = a->next)
-        emit_argument(e, c, a);
+        emit_argument(e, d, a);
 }
 
-static void emit_argument(struct emit *e, const struct command *c, const struct syntax_arg *a)
+static void emit_argument(struct emit *e, struct docs *d, const struct syntax_arg *a)
 {
-    bool key = a->type == SYNTAX_KEY && c->first_key > 0 && a->token[0] == '\0';
+    bool key = a->type == SYNTAX_KEY && d->c->first_key > 0 && a->token[0] == '\0';
     enum syntax_type type = a->type == SYNTAX_KEY && !key ? SYNTAX_STRING : a->type;
     struct words flags = {.count = 0};
 
@@ -240,8 +296,12 @@ static void emit_argument(struct emit *e, const struct command *c, const struct 
     emit_bulk_str(e, "type");
     emit_bulk_str(e, syntax_type_name(type));
     if (key) {
+        struct key_specs specs;
+
+        key_specs_of(d->c, &specs);
         emit_bulk_str(e, "key_spec_index");
-        emit_int(e, 0);
+        emit_int(e, (int64_t)(d->keys < specs.count ? d->keys : specs.count - 1));
+        d->keys++;
     }
     if (a->token[0] != '\0') {
         emit_bulk_str(e, "token");
@@ -253,13 +313,14 @@ static void emit_argument(struct emit *e, const struct command *c, const struct 
     }
     if (a->children != NULL) {
         emit_bulk_str(e, "arguments");
-        emit_arguments(e, c, a->children);
+        emit_arguments(e, d, a->children);
     }
 }
 
 static void emit_docs(struct emit *e, const struct command *c)
 {
     struct syntax_arg *arguments = NULL;
+    struct docs docs = {c, 0};
     size_t subs = count_subs(c);
 
     if (syntax_parse(c->syntax, &arguments) != 0)
@@ -274,7 +335,7 @@ static void emit_docs(struct emit *e, const struct command *c)
     emit_bulk_str(e, c->group);
     if (arguments != NULL) {
         emit_bulk_str(e, "arguments");
-        emit_arguments(e, c, arguments);
+        emit_arguments(e, &docs, arguments);
         syntax_free(arguments);
     }
     if (subs == 0)
@@ -299,10 +360,10 @@ static void docs_run(struct request *rq)
         return;
     }
     for (int i = 2; i < rq->argc; i++)
-        found += look_up(rq->argv[i]) != NULL;
+        found += command_find_full(rq->argv[i]) != NULL;
     emit_map(e, found);
     for (int i = 2; i < rq->argc; i++)
-        if ((c = look_up(rq->argv[i])) != NULL)
+        if ((c = command_find_full(rq->argv[i])) != NULL)
             emit_docs(e, c);
 }
 
@@ -386,7 +447,7 @@ static void list_run(struct request *rq)
 /* The command in argv[2…]; NULL: an error was replied. */
 static const struct command *inner_command(struct request *rq)
 {
-    const struct command *c = look_up(rq->argv[2]);
+    const struct command *c = command_find_full(rq->argv[2]);
     int argc = rq->argc - 2;
 
     if (c != NULL && c->subs != NULL && argc > 1)
@@ -402,10 +463,27 @@ static const struct command *inner_command(struct request *rq)
     return NULL;
 }
 
+/* SET is the one whose flags vary: it reads only where it has GET. */
+static void actual_flags(const struct request *rq, const struct key_spec *spec, struct words *out)
+{
+    bool reads = false;
+
+    *out = spec->flags;
+    if (strcmp(out->word[out->count - 1], "variable_flags") != 0)
+        return;
+    for (int i = 5; i < rq->argc; i++)
+        reads |= command_is(rq, i, "GET");
+    out->count = 0;
+    put(out, true, reads ? "RW" : "OW");
+    put(out, reads, "access");
+    put(out, true, "update");
+}
+
 static void emit_keys(struct request *rq, bool with_flags)
 {
     const struct command *c = inner_command(rq);
-    struct words flags = {.count = 0};
+    struct key_specs specs;
+    struct words flags;
     struct emit *e;
     int last, count;
 
@@ -413,15 +491,17 @@ static void emit_keys(struct request *rq, bool with_flags)
         return;
     last = c->last_key < 0 ? rq->argc - 2 + c->last_key : c->last_key;
     count = (last - c->first_key) / c->key_step + 1;
-    key_flags_of(c, &flags);
+    key_specs_of(c, &specs);
     e = request_emit(rq);
     emit_array(e, (size_t)count);
     for (int i = 0; i < count; i++) {
         if (with_flags)
             emit_array(e, 2);
         emit_bulk(e, rq->argv[2 + c->first_key + i * c->key_step]);
-        if (with_flags)
-            emit_words(e, &flags);
+        if (!with_flags)
+            continue;
+        actual_flags(rq, &specs.spec[specs.count > 1 ? i : 0], &flags);
+        emit_words(e, &flags);
     }
 }
 
@@ -461,24 +541,26 @@ static void help_run(struct request *rq)
     help_reply(rq, lines);
 }
 
-#define ROW(name_, arity_, run_, since_, syntax_, summary_)                                        \
+#define ROW(name_, arity_, run_, tips_, since_, syntax_, summary_)                                 \
     {                                                                                              \
         .name = "command|" name_, .arity = (arity_), .flags = CMD_LOADING | CMD_STALE,             \
-        .categories = CAT_CONNECTION, .run = (run_), .group = "server", .since = (since_),         \
-        .syntax = (syntax_), .summary = (summary_)                                                 \
+        .tips = (tips_), .categories = CAT_CONNECTION, .run = (run_), .group = "server",           \
+        .since = (since_), .syntax = (syntax_), .summary = (summary_)                              \
     }
 
+#define ORDER "nondeterministic_output_order"
+
 const struct command subs_command[] = {
-    ROW("count", 2, count_run, "2.8.13", "", "Returns a count of commands."),
-    ROW("docs", -2, docs_run, "7.0.0", "[command-name ...]",
+    ROW("count", 2, count_run, NULL, "2.8.13", "", "Returns a count of commands."),
+    ROW("docs", -2, docs_run, ORDER, "7.0.0", "[command-name ...]",
         "Returns documentary information about one, multiple or all commands."),
-    ROW("getkeys", -4, getkeys_run, "2.8.13", "command [arg ...]",
+    ROW("getkeys", -4, getkeys_run, NULL, "2.8.13", "command [arg ...]",
         "Extracts the key names from an arbitrary command."),
-    ROW("getkeysandflags", -4, getkeysandflags_run, "7.0.0", "command [arg ...]",
+    ROW("getkeysandflags", -4, getkeysandflags_run, NULL, "7.0.0", "command [arg ...]",
         "Extracts the key names and access flags for an arbitrary command."),
-    ROW("info", -2, info_run, "2.8.13", "[command-name ...]",
+    ROW("info", -2, info_run, ORDER, "2.8.13", "[command-name ...]",
         "Returns information about one, multiple or all commands."),
-    ROW("list", -2, list_run, "7.0.0",
+    ROW("list", -2, list_run, ORDER, "7.0.0",
         "[FILTERBY <MODULE module-name | ACLCAT category | PATTERN pattern>]",
         "Returns a list of command names."),
     HELP_ROW("command", CAT_CONNECTION, help_run),

@@ -253,20 +253,21 @@ static void help_run(struct request *rq)
     help_reply(rq, lines);
 }
 
-#define ROW(name_, arity_, run_, since_, syntax_, summary_)                                        \
+#define ROW(name_, arity_, run_, tips_, since_, syntax_, summary_)                                 \
     {                                                                                              \
-        .name = "config|" name_, .arity = (arity_),                                                \
+        .name = "config|" name_, .arity = (arity_), .tips = (tips_),                               \
         .flags = CMD_ADMIN | CMD_NOSCRIPT | CMD_LOADING | CMD_STALE, .run = (run_),                \
         .group = "server", .since = (since_), .syntax = (syntax_), .summary = (summary_)           \
     }
 
 const struct command subs_config[] = {
-    ROW("get", -3, get_run, "2.0.0", "parameter [parameter ...]",
+    ROW("get", -3, get_run, NULL, "2.0.0", "parameter [parameter ...]",
         "Returns the effective values of configuration parameters."),
-    ROW("resetstat", 2, resetstat_run, "2.0.0", "", "Resets the server's statistics."),
-    ROW("rewrite", 2, rewrite_run, "2.8.0", "", "Persists the effective configuration to file."),
-    ROW("set", -4, set_run, "2.0.0", "parameter value [parameter value ...]",
-        "Sets configuration parameters in-flight."),
+    ROW("resetstat", 2, resetstat_run, NULL, "2.0.0", "", "Resets the server's statistics."),
+    ROW("rewrite", 2, rewrite_run, NULL, "2.8.0", "",
+        "Persists the effective configuration to file."),
+    ROW("set", -4, set_run, "request_policy:all_nodes response_policy:all_succeeded", "2.0.0",
+        "parameter value [parameter value ...]", "Sets configuration parameters in-flight."),
     HELP_ROW("config", 0, help_run),
     {.name = NULL},
 };

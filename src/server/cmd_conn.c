@@ -3,7 +3,6 @@
  *
  * Inside EXEC these run when the entry is applied; the connection may be gone by then.
  */
-#include <limits.h>
 #include <stdio.h>
 
 #include "base/number.h"
@@ -29,9 +28,9 @@ static void echo_run(struct request *rq)
 
 static void select_run(struct request *rq)
 {
-    int64_t db;
+    int db;
 
-    if (!command_get_range(rq, 1, INT_MIN, INT_MAX, &db, NULL))
+    if (!command_get_int(rq, 1, &db))
         return;
     if (db != 0)
         request_error(rq, "ERR DB index is out of range");
@@ -203,6 +202,7 @@ const struct command commands_conn[] = {
      .arity = -1,
      .flags = CMD_FAST | CMD_UNORDERED,
      .categories = CAT_CONNECTION,
+     .tips = "request_policy:all_shards response_policy:all_succeeded",
      .run = ping_run,
      .group = "connection",
      .since = "1.0.0",

@@ -10,6 +10,7 @@
 #include "base/assert.h"
 #include "server/cmd_server.h"
 #include "server/help.h"
+#include "server/memory.h"
 #include "server/server.h"
 
 #define SLEEP_MAX_S 3600.0
@@ -71,27 +72,23 @@ static void debug_sleep(struct request *rq)
 
 static void debug_object(struct request *rq)
 {
+    char place[64] = "index", text[192];
+    struct slice long_value = {NULL, 0};
+    const char *encoding;
     struct record r;
 
     if (!command_lookup(rq, rq->argv[2], &r)) {
         request_error(rq, "ERR no such key");
         return;
     }
-    if (r.kind == RECORD_SLAB) {
-        char text[160];
-
-        snprintf(text, sizeof(text),
-                 "Value at:vol-%04" PRIu32 ":%" PRIu32 ":%" PRIu64
-                 " refcount:1 encoding:raw serializedlength:%" PRIu64,
-                 r.place.volume, r.place.generation, r.place.offset, r.length);
-        emit_status(request_emit(rq), text);
-    } else {
-        char text[96];
-
-        snprintf(text, sizeof(text),
-                 "Value at:index refcount:1 encoding:raw serializedlength:%" PRIu64, r.length);
-        emit_status(request_emit(rq), text);
-    }
+    long_value.len = r.length;
+    encoding = memory_encoding(r.flags, r.kind == RECORD_INLINE ? r.data : long_value);
+    if (r.kind == RECORD_SLAB)
+        snprintf(place, sizeof(place), "vol-%04" PRIu32 ":%" PRIu32 ":%" PRIu64, r.place.volume,
+                 r.place.generation, r.place.offset);
+    snprintf(text, sizeof(text), "Value at:%s refcount:1 encoding:%s serializedlength:%" PRIu64,
+             place, encoding, r.length);
+    emit_status(request_emit(rq), text);
 }
 
 static void debug_digest(struct request *rq)

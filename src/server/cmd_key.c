@@ -281,17 +281,15 @@ static void renamenx_result(struct request *rq, const struct fsm_result *r)
 /* COPY source destination [DB 0] [REPLACE] */
 static bool copy_options(struct request *rq, unsigned *flags)
 {
-    int64_t db;
+    int db;
 
     *flags = 0;
     for (int i = 3; i < rq->argc; i++) {
         if (command_is(rq, i, "REPLACE")) {
             *flags = OPF_REPLACE;
         } else if (command_is(rq, i, "DB") && i + 1 < rq->argc) {
-            if (!number_parse_i64(rq->argv[++i], &db)) {
-                command_not_integer(rq);
+            if (!command_get_int(rq, ++i, &db))
                 return false;
-            }
             if (db != 0) {
                 request_error(rq, "ERR DB index is out of range");
                 return false;
@@ -324,30 +322,31 @@ static enum plan copy_plan(struct request *rq, struct entry_writer *unit)
 #define ROW(n, ar, fl, cat, l, snc, syn, sum)                                                      \
     .name = n, .arity = ar, .flags = fl, .categories = CAT_KEYSPACE | (cat), .first_key = 1,       \
     .last_key = l, .key_step = 1, .group = "generic", .since = snc, .syntax = syn, .summary = sum
+#define TIPS_SUM "request_policy:multi_shard response_policy:agg_sum"
 #define EXPIRE_SYNTAX(value) "key " value " [NX | XX | GT | LT]"
 
 const struct command commands_key[] = {
     {ROW("exists", -2, CMD_READONLY | CMD_FAST, 0, -1, "1.0.0", "key [key ...]",
          "Determines whether one or more keys exist."),
-     .run = exists_run},
+     .keys = "RO", .tips = TIPS_SUM, .run = exists_run},
     {ROW("touch", -2, CMD_READONLY | CMD_FAST, 0, -1, "3.2.1", "key [key ...]",
          "Returns the number of existing keys out of those specified after updating the time they "
          "were last accessed."),
-     .run = exists_run},
+     .keys = "RO", .tips = TIPS_SUM, .run = exists_run},
     {ROW("type", 2, CMD_READONLY | CMD_FAST, 0, 1, "1.0.0", "key",
          "Determines the type of value stored at a key."),
-     .run = type_run},
+     .keys = "RO", .run = type_run},
     {ROW("del", -2, CMD_WRITE, 0, -1, "1.0.0", "key [key ...]", "Deletes one or more keys."),
-     .plan = cmd_del_plan, .result = result_sum},
+     .keys = "RM delete", .tips = TIPS_SUM, .plan = cmd_del_plan, .result = result_sum},
     {ROW("unlink", -2, CMD_WRITE | CMD_FAST, 0, -1, "4.0.0", "key [key ...]",
          "Asynchronously deletes one or more keys."),
-     .plan = cmd_del_plan, .result = result_sum},
+     .keys = "RM delete", .tips = TIPS_SUM, .plan = cmd_del_plan, .result = result_sum},
     {ROW("ttl", 2, CMD_READONLY | CMD_FAST, 0, 1, "1.0.0", "key",
          "Returns the expiration time in seconds of a key."),
-     .run = ttl_run},
+     .tips = "nondeterministic_output", .run = ttl_run},
     {ROW("pttl", 2, CMD_READONLY | CMD_FAST, 0, 1, "2.6.0", "key",
          "Returns the expiration time in milliseconds of a key."),
-     .run = pttl_run},
+     .tips = "nondeterministic_output", .run = pttl_run},
     {ROW("expiretime", 2, CMD_READONLY | CMD_FAST, 0, 1, "7.0.0", "key",
          "Returns the expiration time of a key as a Unix timestamp."),
      .run = expiretime_run},
@@ -372,13 +371,16 @@ const struct command commands_key[] = {
      .plan = persist_plan, .result = result_int},
     {ROW("rename", 3, CMD_WRITE, 0, 2, "1.0.0", "key newkey",
          "Renames a key and overwrites the destination."),
-     .rebuild = copy_rebuild, .plan = rename_plan, .result = rename_result},
+     .keys = "RW access delete|OW update", .rebuild = copy_rebuild, .plan = rename_plan,
+     .result = rename_result},
     {ROW("renamenx", 3, CMD_WRITE | CMD_FAST, 0, 2, "1.0.0", "key newkey",
          "Renames a key only when the target key name doesn't exist."),
-     .rebuild = copy_rebuild, .plan = renamenx_plan, .result = renamenx_result},
+     .keys = "RW access delete|OW insert", .rebuild = copy_rebuild, .plan = renamenx_plan,
+     .result = renamenx_result},
     {ROW("copy", -3, CMD_WRITE | CMD_DENYOOM, 0, 2, "6.2.0",
          "source destination [DB destination-db] [REPLACE]",
          "Copies the value of a key to a new key."),
-     .rebuild = copy_rebuild, .plan = copy_plan, .result = renamenx_result},
+     .keys = "RO access|OW update", .rebuild = copy_rebuild, .plan = copy_plan,
+     .result = renamenx_result},
     {.name = NULL},
 };

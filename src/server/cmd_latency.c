@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
 /* SLOWLOG and LATENCY over what stats.h keeps. */
-#include "base/number.h"
 #include "server/help.h"
 #include "server/server.h"
 
@@ -49,17 +48,21 @@ static void slowlog_help_run(struct request *rq)
     help_reply(rq, lines);
 }
 
-#define SLOW_ROW(name_, arity_, run_, syntax_, summary_)                                           \
+#define SLOW_ROW(name_, arity_, run_, tips_, syntax_, summary_)                                    \
     {                                                                                              \
         .name = "slowlog|" name_, .arity = (arity_), .flags = CMD_ADMIN | CMD_LOADING | CMD_STALE, \
-        .run = (run_), .group = "server", .since = "2.2.12", .syntax = (syntax_),                  \
-        .summary = (summary_)                                                                      \
+        .tips = "request_policy:all_nodes " tips_, .run = (run_), .group = "server",               \
+        .since = "2.2.12", .syntax = (syntax_), .summary = (summary_)                              \
     }
+#define ALL_SUCCEEDED "response_policy:all_succeeded"
 
 const struct command subs_slowlog[] = {
-    SLOW_ROW("get", -2, slowlog_get_run, "[count]", "Returns the slow log's entries."),
-    SLOW_ROW("len", 2, slowlog_len_run, "", "Returns the number of entries in the slow log."),
-    SLOW_ROW("reset", 2, slowlog_reset_run, "", "Clears all entries from the slow log."),
+    SLOW_ROW("get", -2, slowlog_get_run, "nondeterministic_output", "[count]",
+             "Returns the slow log's entries."),
+    SLOW_ROW("len", 2, slowlog_len_run, "response_policy:agg_sum nondeterministic_output", "",
+             "Returns the number of entries in the slow log."),
+    SLOW_ROW("reset", 2, slowlog_reset_run, ALL_SUCCEEDED, "",
+             "Clears all entries from the slow log."),
     HELP_ROW("slowlog", 0, slowlog_help_run),
     {.name = NULL},
 };
@@ -121,35 +124,36 @@ static void emit_histogram(struct emit *e, const struct command *c, const struct
     }
 }
 
-/* A container's name asks for all of its subcommands. */
-static bool asked(const struct request *rq, const struct command *c)
+/* Counts a command and its subcommands as far as they were called, or sends them. */
+static size_t histograms_of(struct emit *e, const struct command *c, bool send)
 {
-    size_t container = strcspn(c->name, "|");
+    size_t n = stats_of(c)->time.count > 0;
 
-    if (rq->argc == 2)
-        return true;
-    for (int i = 2; i < rq->argc; i++) {
-        struct slice arg = rq->argv[i];
-
-        if (number_is_word(arg, c->name) ||
-            (arg.len == container && strncasecmp((const char *)arg.ptr, c->name, container) == 0))
-            return true;
-    }
-    return false;
+    if (n > 0 && send)
+        emit_histogram(e, c, &stats_of(c)->time);
+    for (const struct command *sub = c->subs; sub != NULL && sub->name != NULL; sub++)
+        n += histograms_of(e, sub, send);
+    return n;
 }
 
-static void histogram_run(struct request *rq)
+static size_t histograms(struct request *rq, bool send)
 {
     struct emit *e = request_emit(rq);
     const struct command *c;
     size_t n = 0;
 
-    for (size_t i = 0; (c = stats_command_at(i)) != NULL; i++)
-        n += stats_of(c)->time.count > 0 && asked(rq, c);
-    emit_map(e, n);
-    for (size_t i = 0; (c = stats_command_at(i)) != NULL; i++)
-        if (stats_of(c)->time.count > 0 && asked(rq, c))
-            emit_histogram(e, c, &stats_of(c)->time);
+    for (size_t i = 0; rq->argc == 2 && (c = command_at(i)) != NULL; i++)
+        n += histograms_of(e, c, send);
+    for (int i = 2; i < rq->argc; i++)
+        if ((c = command_find_full(rq->argv[i])) != NULL)
+            n += histograms_of(e, c, send);
+    return n;
+}
+
+static void histogram_run(struct request *rq)
+{
+    emit_map(request_emit(rq), histograms(rq, false));
+    histograms(rq, true);
 }
 
 static void latency_help_run(struct request *rq)
@@ -176,23 +180,25 @@ static void latency_help_run(struct request *rq)
     help_reply(rq, lines);
 }
 
-#define ROW(name_, arity_, run_, since_, syntax_, summary_)                                        \
+#define REPORT "nondeterministic_output request_policy:all_nodes response_policy:special"
+#define ROW(name_, arity_, run_, tips_, since_, syntax_, summary_)                                 \
     {                                                                                              \
-        .name = "latency|" name_, .arity = (arity_),                                               \
+        .name = "latency|" name_, .arity = (arity_), .tips = (tips_),                              \
         .flags = CMD_ADMIN | CMD_NOSCRIPT | CMD_LOADING | CMD_STALE, .run = (run_),                \
         .group = "server", .since = (since_), .syntax = (syntax_), .summary = (summary_)           \
     }
 
 const struct command subs_latency[] = {
-    ROW("doctor", 2, doctor_run, "2.8.13", "", "Returns a human-readable latency analysis report."),
-    ROW("graph", 3, graph_run, "2.8.13", "event", "Returns a latency graph for an event."),
-    ROW("histogram", -2, histogram_run, "7.0.0", "[command ...]",
+    ROW("doctor", 2, doctor_run, REPORT, "2.8.13", "",
+        "Returns a human-readable latency analysis report."),
+    ROW("graph", 3, graph_run, REPORT, "2.8.13", "event", "Returns a latency graph for an event."),
+    ROW("histogram", -2, histogram_run, REPORT, "7.0.0", "[command ...]",
         "Returns the cumulative distribution of latencies of a subset or all commands."),
-    ROW("history", 3, history_run, "2.8.13", "event",
+    ROW("history", 3, history_run, REPORT, "2.8.13", "event",
         "Returns timestamp-latency samples for an event."),
-    ROW("latest", 2, latest_run, "2.8.13", "",
+    ROW("latest", 2, latest_run, REPORT, "2.8.13", "",
         "Returns the latest latency samples for all events."),
-    ROW("reset", -2, reset_run, "2.8.13", "[event ...]",
+    ROW("reset", -2, reset_run, "request_policy:all_nodes " ALL_SUCCEEDED, "2.8.13", "[event ...]",
         "Resets the latency data for one or more events."),
     HELP_ROW("latency", 0, latency_help_run),
     {.name = NULL},

@@ -15,17 +15,39 @@
 
 #define INT_TEXT_MAX 20 /* "-9223372036854775808" */
 #define EMBSTR_MAX 44
+#define SHARED_INTS 10000
 
 /* ---- OBJECT ------------------------------------------------------------------------------ */
 
-static void emit_encoding(struct request *rq, struct slice data, uint64_t length)
+static bool is_int(unsigned flags, struct slice data, int64_t *v)
+{
+    return flags == 0 && data.ptr != NULL && number_parse_i64(data, v);
+}
+
+const char *memory_encoding(unsigned flags, struct slice data)
 {
     int64_t v;
 
-    if (data.len == length && length <= INT_TEXT_MAX && number_parse_i64(data, &v))
-        emit_bulk_str(request_emit(rq), "int");
+    if (is_int(flags, data, &v))
+        return "int";
+    return !(flags & RECORD_RAW) && data.len <= EMBSTR_MAX ? "embstr" : "raw";
+}
+
+/* Calls cb with the value; without its bytes where it is too long for a number. rq->sum: the
+ * record's flags. */
+static void with_value(struct request *rq, request_value_cb cb)
+{
+    struct record r;
+
+    if (!command_lookup(rq, rq->argv[2], &r)) {
+        emit_nil(request_emit(rq));
+        return;
+    }
+    rq->sum = r.flags;
+    if (r.length > INT_TEXT_MAX)
+        cb(rq, 0, slice_of(NULL, r.length), NULL);
     else
-        emit_bulk_str(request_emit(rq), length <= EMBSTR_MAX ? "embstr" : "raw");
+        request_load(rq, rq->argv[2], &r, 0, r.length, cb);
 }
 
 static void encoding_loaded(struct request *rq, int err, struct slice data, struct buf *buf)
@@ -34,29 +56,30 @@ static void encoding_loaded(struct request *rq, int err, struct slice data, stru
     if (err != 0)
         emit_nil(request_emit(rq));
     else
-        emit_encoding(rq, data, data.len);
+        emit_bulk_str(request_emit(rq), memory_encoding((unsigned)rq->sum, data));
 }
 
 static void encoding_run(struct request *rq)
 {
-    struct record r;
+    with_value(rq, encoding_loaded);
+}
 
-    if (!command_lookup(rq, rq->argv[2], &r))
+/* Redis shares the objects of small numbers. */
+static void refcount_loaded(struct request *rq, int err, struct slice data, struct buf *buf)
+{
+    int64_t v;
+    bool shared = is_int((unsigned)rq->sum, data, &v) && v >= 0 && v < SHARED_INTS;
+
+    (void)buf;
+    if (err != 0)
         emit_nil(request_emit(rq));
-    else if (r.length > INT_TEXT_MAX)
-        emit_encoding(rq, slice_of(NULL, 0), r.length);
     else
-        request_load(rq, rq->argv[2], &r, 0, r.length, encoding_loaded);
+        emit_int(request_emit(rq), shared ? INT32_MAX : 1);
 }
 
 static void refcount_run(struct request *rq)
 {
-    struct record r;
-
-    if (command_lookup(rq, rq->argv[2], &r))
-        emit_int(request_emit(rq), 1);
-    else
-        emit_nil(request_emit(rq));
+    with_value(rq, refcount_loaded);
 }
 
 /* Reads leave no time behind, so this is the age of the value. */
@@ -104,8 +127,9 @@ static void object_help_run(struct request *rq)
 #define OBJECT_ROW(name_, run_, since_, summary_)                                                  \
     {                                                                                              \
         .name = "object|" name_, .arity = 3, .flags = CMD_READONLY, .categories = CAT_KEYSPACE,    \
-        .first_key = 2, .last_key = 2, .key_step = 1, .run = (run_), .group = "generic",           \
-        .since = (since_), .syntax = "key", .summary = (summary_)                                  \
+        .first_key = 2, .last_key = 2, .key_step = 1, .keys = "RO",                                \
+        .tips = "nondeterministic_output", .run = (run_), .group = "generic", .since = (since_),   \
+        .syntax = "key", .summary = (summary_)                                                     \
     }
 
 const struct command subs_object[] = {
@@ -285,23 +309,26 @@ static void memory_help_run(struct request *rq)
     help_reply(rq, lines);
 }
 
-#define MEMORY_ROW(name_, run_, summary_)                                                          \
+#define MEMORY_ROW(name_, run_, tips_, summary_)                                                   \
     {                                                                                              \
-        .name = "memory|" name_, .arity = 2, .run = (run_), .group = "server", .since = "4.0.0",   \
-        .syntax = "", .summary = (summary_)                                                        \
+        .name = "memory|" name_, .arity = 2, .tips = (tips_), .run = (run_), .group = "server",    \
+        .since = "4.0.0", .syntax = "", .summary = (summary_)                                      \
     }
+#define REPORT_TIPS "nondeterministic_output request_policy:all_shards response_policy:special"
 
 const struct command subs_memory[] = {
-    MEMORY_ROW("doctor", doctor_run, "Outputs a memory problems report."),
-    MEMORY_ROW("malloc-stats", malloc_stats_run, "Returns the allocator statistics."),
-    MEMORY_ROW("purge", purge_run, "Asks the allocator to release memory."),
-    MEMORY_ROW("stats", stats_run, "Returns details about memory usage."),
+    MEMORY_ROW("doctor", doctor_run, REPORT_TIPS, "Outputs a memory problems report."),
+    MEMORY_ROW("malloc-stats", malloc_stats_run, REPORT_TIPS, "Returns the allocator statistics."),
+    MEMORY_ROW("purge", purge_run, "request_policy:all_shards response_policy:all_succeeded",
+               "Asks the allocator to release memory."),
+    MEMORY_ROW("stats", stats_run, REPORT_TIPS, "Returns details about memory usage."),
     {.name = "memory|usage",
      .arity = -3,
      .flags = CMD_READONLY,
      .first_key = 2,
      .last_key = 2,
      .key_step = 1,
+     .keys = "RO",
      .run = usage_run,
      .group = "server",
      .since = "4.0.0",

@@ -26,6 +26,24 @@ static void function_flush_run(struct request *rq)
 
 static void function_list_run(struct request *rq)
 {
+    bool name = false, code = false;
+
+    for (int i = 2; i < rq->argc; i++) {
+        if (!code && command_is(rq, i, "withcode")) {
+            code = true;
+        } else if (!name && command_is(rq, i, "libraryname")) {
+            name = true;
+            if (++i == rq->argc) {
+                request_error(rq, "ERR library name argument was not given");
+                return;
+            }
+        } else {
+            request_errorf(rq, "ERR Unknown argument %.*s",
+                           (int)(rq->argv[i].len < ERROR_ARG_MAX ? rq->argv[i].len : ERROR_ARG_MAX),
+                           (const char *)rq->argv[i].ptr);
+            return;
+        }
+    }
     emit_array(request_emit(rq), 0);
 }
 
@@ -55,20 +73,24 @@ static void function_help_run(struct request *rq)
     help_reply(rq, lines);
 }
 
-#define FUNCTION_ROW(name_, arity_, flags_, run_, syntax_, summary_)                               \
+#define FUNCTION_ROW(name_, arity_, flags_, run_, tips_, syntax_, summary_)                        \
     {                                                                                              \
         .name = "function|" name_, .arity = (arity_), .flags = CMD_NOSCRIPT | (flags_),            \
-        .run = (run_), .group = "scripting", .since = "7.0.0", .syntax = (syntax_),                \
-        .summary = (summary_)                                                                      \
+        .categories = CAT_SCRIPTING, .tips = (tips_), .run = (run_), .group = "scripting",         \
+        .since = "7.0.0", .syntax = (syntax_), .summary = (summary_)                               \
     }
 
 static const struct command subs_function[] = {
-    FUNCTION_ROW("flush", -2, 0, function_flush_run, "[ASYNC | SYNC]", "Deletes all libraries."),
-    FUNCTION_ROW("list", -2, 0, function_list_run, "[LIBRARYNAME library-name] [WITHCODE]",
+    FUNCTION_ROW("flush", -2, CMD_WRITE, function_flush_run,
+                 "request_policy:all_shards response_policy:all_succeeded", "[ASYNC | SYNC]",
+                 "Deletes all libraries."),
+    FUNCTION_ROW("list", -2, 0, function_list_run, "nondeterministic_output_order",
+                 "[LIBRARYNAME library-name] [WITHCODE]",
                  "Returns information about all libraries."),
-    FUNCTION_ROW("stats", 2, CMD_ALLOW_BUSY, function_stats_run, "",
+    FUNCTION_ROW("stats", 2, CMD_ALLOW_BUSY, function_stats_run,
+                 "nondeterministic_output request_policy:all_shards response_policy:special", "",
                  "Returns information about a function during execution."),
-    HELP_ROW("function", 0, function_help_run),
+    HELP_ROW("function", CAT_SCRIPTING, function_help_run),
     {.name = NULL},
 };
 
@@ -164,12 +186,13 @@ static void backup_run(struct request *rq)
 
 #define ADMIN (CMD_ADMIN | CMD_NOSCRIPT | CMD_LOADING | CMD_STALE)
 #define ANYTIME (CMD_LOADING | CMD_STALE)
-#define ROW(name_, arity_, flags_, cat_, since_, syntax_, summary_, run_)                          \
+#define ROW(name_, arity_, flags_, cat_, tips_, since_, syntax_, summary_, run_)                   \
     {                                                                                              \
         .name = (name_), .arity = (arity_), .flags = (flags_), .categories = (cat_),               \
-        .group = "server", .since = (since_), .syntax = (syntax_), .summary = (summary_),          \
-        .run = (run_)                                                                              \
+        .tips = (tips_), .group = "server", .since = (since_), .syntax = (syntax_),                \
+        .summary = (summary_), .run = (run_)                                                       \
     }
+#define VARIES "nondeterministic_output"
 #define CONTAINER(name_, group_, since_, subs_, summary_)                                          \
     {                                                                                              \
         .name = (name_), .arity = -2, .subs = (subs_), .group = (group_), .since = (since_),       \
@@ -181,14 +204,16 @@ const struct command commands_server[] = {
      .arity = -1,
      .flags = ANYTIME,
      .categories = CAT_CONNECTION,
+     .tips = "nondeterministic_output_order",
      .run = cmd_command_run,
      .subs = subs_command,
      .group = "server",
      .since = "2.8.13",
      .syntax = "",
      .summary = "Returns detailed information about all commands."},
-    ROW("info", -1, ANYTIME, CAT_DANGEROUS, "1.0.0", "[section ...]",
-        "Returns information and statistics about the server.", cmd_info_run),
+    ROW("info", -1, ANYTIME, CAT_DANGEROUS,
+        "nondeterministic_output request_policy:all_shards response_policy:special", "1.0.0",
+        "[section ...]", "Returns information and statistics about the server.", cmd_info_run),
     CONTAINER("config", "server", "2.0.0", subs_config,
               "A container for server configuration commands."),
     CONTAINER("memory", "server", "4.0.0", subs_memory,
@@ -200,14 +225,15 @@ const struct command commands_server[] = {
               "A container for latency diagnostics commands."),
     CONTAINER("function", "scripting", "7.0.0", subs_function,
               "A container for function commands."),
-    ROW("debug", -2, ADMIN, 0, "1.0.0", "subcommand [arg ...]",
+    ROW("debug", -2, ADMIN, 0, NULL, "1.0.0", "subcommand [arg ...]",
         "Helps testing; see DEBUG HELP and enable-debug-command.", cmd_debug_run),
-    ROW("time", 1, ANYTIME | CMD_FAST, 0, "2.6.0", "", "Returns the server time.", time_run),
-    ROW("lastsave", 1, CMD_ADMIN | ANYTIME | CMD_FAST, 0, "1.0.0", "",
+    ROW("time", 1, ANYTIME | CMD_FAST, 0, VARIES, "2.6.0", "", "Returns the server time.",
+        time_run),
+    ROW("lastsave", 1, ANYTIME | CMD_FAST, CAT_ADMIN, VARIES, "1.0.0", "",
         "Returns the Unix timestamp of the last checkpoint.", lastsave_run),
-    ROW("shutdown", -1, ADMIN | CMD_NO_MULTI | CMD_ALLOW_BUSY, 0, "1.0.0",
+    ROW("shutdown", -1, ADMIN | CMD_NO_MULTI | CMD_ALLOW_BUSY, 0, NULL, "1.0.0",
         "[NOSAVE | SAVE] [NOW] [FORCE] [ABORT]", "Stops the server.", shutdown_run),
-    ROW("backup", 2, CMD_ADMIN | CMD_NOSCRIPT | CMD_NO_MULTI, 0, "0.1.0", "directory",
+    ROW("backup", 2, CMD_ADMIN | CMD_NOSCRIPT | CMD_NO_MULTI, 0, NULL, "0.1.0", "directory",
         "Copies the store, while it serves, into a directory that a server can start on.",
         backup_run),
     {.name = NULL},

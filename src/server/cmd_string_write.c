@@ -396,84 +396,73 @@ static void getex_result(struct request *rq, const struct fsm_result *r)
 }
 
 #define ADDS (CMD_WRITE | CMD_DENYOOM)
-#define ROW(n, ar, fl, l, st, p, res, snc, syn, sum)                                               \
-    {                                                                                              \
-        .name = n, .arity = ar, .flags = fl, .categories = CAT_STRING, .first_key = 1,             \
-        .last_key = l, .key_step = st, .plan = p, .result = res, .group = "string", .since = snc,  \
-        .syntax = syn, .summary = sum                                                              \
-    }
+#define RW_READ "RW access update"
+#define ROW(n, ar, fl, l, st, k, p, res, snc, syn, sum)                                            \
+    .name = n, .arity = ar, .flags = fl, .categories = CAT_STRING, .first_key = 1, .last_key = l,  \
+    .key_step = st, .keys = k, .plan = p, .result = res, .group = "string", .since = snc,          \
+    .syntax = syn, .summary = sum
 
 const struct command commands_string_write[] = {
-    ROW("set", -3, ADDS, 1, 1, set_plan, set_result, "1.0.0",
-        "key value [NX | XX] [GET] [EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT "
-        "unix-time-milliseconds | KEEPTTL]",
-        "Sets the string value of a key, ignoring its type. The key is created if it doesn't "
-        "exist."),
-    ROW("setnx", 3, ADDS | CMD_FAST, 1, 1, setnx_plan, setnx_result, "1.0.0", "key value",
-        "Set the string value of a key only when the key doesn't exist."),
-    ROW("setex", 4, ADDS, 1, 1, setex_plan, set_result, "2.0.0", "key seconds value",
-        "Sets the string value and expiration time of a key. Creates the key if it doesn't "
-        "exist."),
-    ROW("psetex", 4, ADDS, 1, 1, psetex_plan, set_result, "2.6.0", "key milliseconds value",
-        "Sets both string value and expiration time in milliseconds of a key. The key is created "
-        "if it doesn't exist."),
-    ROW("getset", 3, ADDS | CMD_FAST, 1, 1, getset_plan, reply_old, "1.0.0", "key value",
-        "Returns the previous string value of a key after setting it to a new value."),
-    ROW("mset", -3, ADDS, -1, 2, mset_plan, mset_result, "1.0.1", "key value [key value ...]",
-        "Atomically creates or modifies the string values of one or more keys."),
-    ROW("msetnx", -3, ADDS, -1, 2, msetnx_plan, msetnx_result, "1.0.1", "key value [key value ...]",
-        "Atomically modifies the string values of one or more keys only when all keys don't "
-        "exist."),
-    ROW("incr", 2, ADDS | CMD_FAST, 1, 1, incr_plan, result_int, "1.0.0", "key",
-        "Increments the integer value of a key by one. Uses 0 as initial value if the key doesn't "
-        "exist."),
-    ROW("decr", 2, ADDS | CMD_FAST, 1, 1, decr_plan, result_int, "1.0.0", "key",
-        "Decrements the integer value of a key by one. Uses 0 as initial value if the key doesn't "
-        "exist."),
-    ROW("incrby", 3, ADDS | CMD_FAST, 1, 1, incrby_plan, result_int, "1.0.0", "key increment",
-        "Increments the integer value of a key by a number. Uses 0 as initial value if the key "
-        "doesn't exist."),
-    ROW("decrby", 3, ADDS | CMD_FAST, 1, 1, decrby_plan, result_int, "1.0.0", "key decrement",
-        "Decrements a number from the integer value of a key. Uses 0 as initial value if the key "
-        "doesn't exist."),
-    ROW("incrbyfloat", 3, ADDS | CMD_FAST, 1, 1, incrbyfloat_plan, incrbyfloat_result, "2.6.0",
-        "key increment",
-        "Increment the floating point value of a key by a number. Uses 0 as initial value if the "
-        "key doesn't exist."),
-    {.name = "append",
-     .arity = 3,
-     .flags = ADDS | CMD_FAST,
-     .categories = CAT_STRING,
-     .first_key = 1,
-     .last_key = 1,
-     .key_step = 1,
-     .plan = append_plan,
-     .result = length_result,
-     .rebuild = append_rebuild,
-     .group = "string",
-     .since = "2.0.0",
-     .syntax = "key value",
-     .summary = "Appends a string to the value of a key. Creates the key if it doesn't exist."},
-    {.name = "setrange",
-     .arity = 4,
-     .flags = ADDS,
-     .categories = CAT_STRING,
-     .first_key = 1,
-     .last_key = 1,
-     .key_step = 1,
-     .plan = setrange_plan,
-     .result = length_result,
-     .rebuild = setrange_rebuild,
-     .group = "string",
-     .since = "2.2.0",
-     .syntax = "key offset value",
-     .summary = "Overwrites a part of a string value with another by an offset. Creates the key if "
-                "it doesn't exist."},
-    ROW("getdel", 2, CMD_WRITE | CMD_FAST, 1, 1, getdel_plan, reply_old, "6.2.0", "key",
-        "Returns the string value of a key after deleting the key."),
-    ROW("getex", -2, CMD_WRITE | CMD_FAST, 1, 1, getex_plan, getex_result, "6.2.0",
-        "key [EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT "
-        "unix-time-milliseconds | PERSIST]",
-        "Returns the string value of a key after setting its expiration time."),
+    {ROW("set", -3, ADDS, 1, 1,
+         "RW access update variable_flags#RW and ACCESS due to the optional `GET` argument",
+         set_plan, set_result, "1.0.0",
+         "key value [NX | XX] [GET] [EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT "
+         "unix-time-milliseconds | KEEPTTL]",
+         "Sets the string value of a key, ignoring its type. The key is created if it doesn't "
+         "exist.")},
+    {ROW("setnx", 3, ADDS | CMD_FAST, 1, 1, "OW insert", setnx_plan, setnx_result, "1.0.0",
+         "key value", "Set the string value of a key only when the key doesn't exist.")},
+    {ROW("setex", 4, ADDS, 1, 1, "OW update", setex_plan, set_result, "2.0.0", "key seconds value",
+         "Sets the string value and expiration time of a key. Creates the key if it doesn't "
+         "exist.")},
+    {ROW("psetex", 4, ADDS, 1, 1, "OW update", psetex_plan, set_result, "2.6.0",
+         "key milliseconds value",
+         "Sets both string value and expiration time in milliseconds of a key. The key is created "
+         "if it doesn't exist.")},
+    {ROW("getset", 3, ADDS | CMD_FAST, 1, 1, RW_READ, getset_plan, reply_old, "1.0.0", "key value",
+         "Returns the previous string value of a key after setting it to a new value.")},
+    {ROW("mset", -3, ADDS, -1, 2, "OW update", mset_plan, mset_result, "1.0.1",
+         "key value [key value ...]",
+         "Atomically creates or modifies the string values of one or more keys."),
+     .tips = "request_policy:multi_shard response_policy:all_succeeded"},
+    {ROW("msetnx", -3, ADDS, -1, 2, "OW insert", msetnx_plan, msetnx_result, "1.0.1",
+         "key value [key value ...]",
+         "Atomically modifies the string values of one or more keys only when all keys don't "
+         "exist."),
+     .tips = "request_policy:multi_shard response_policy:agg_min"},
+    {ROW("incr", 2, ADDS | CMD_FAST, 1, 1, RW_READ, incr_plan, result_int, "1.0.0", "key",
+         "Increments the integer value of a key by one. Uses 0 as initial value if the key doesn't "
+         "exist.")},
+    {ROW("decr", 2, ADDS | CMD_FAST, 1, 1, RW_READ, decr_plan, result_int, "1.0.0", "key",
+         "Decrements the integer value of a key by one. Uses 0 as initial value if the key doesn't "
+         "exist.")},
+    {ROW("incrby", 3, ADDS | CMD_FAST, 1, 1, RW_READ, incrby_plan, result_int, "1.0.0",
+         "key increment",
+         "Increments the integer value of a key by a number. Uses 0 as initial value if the key "
+         "doesn't exist.")},
+    {ROW("decrby", 3, ADDS | CMD_FAST, 1, 1, RW_READ, decrby_plan, result_int, "1.0.0",
+         "key decrement",
+         "Decrements a number from the integer value of a key. Uses 0 as initial value if the key "
+         "doesn't exist.")},
+    {ROW("incrbyfloat", 3, ADDS | CMD_FAST, 1, 1, RW_READ, incrbyfloat_plan, incrbyfloat_result,
+         "2.6.0", "key increment",
+         "Increment the floating point value of a key by a number. Uses 0 as initial value if the "
+         "key doesn't exist.")},
+    {ROW("append", 3, ADDS | CMD_FAST, 1, 1, "RW insert", append_plan, length_result, "2.0.0",
+         "key value",
+         "Appends a string to the value of a key. Creates the key if it doesn't exist."),
+     .rebuild = append_rebuild},
+    {ROW("setrange", 4, ADDS, 1, 1, NULL, setrange_plan, length_result, "2.2.0", "key offset value",
+         "Overwrites a part of a string value with another by an offset. Creates the key if it "
+         "doesn't exist."),
+     .rebuild = setrange_rebuild},
+    {ROW("getdel", 2, CMD_WRITE | CMD_FAST, 1, 1, "RW access delete", getdel_plan, reply_old,
+         "6.2.0", "key", "Returns the string value of a key after deleting the key.")},
+    {ROW("getex", -2, CMD_WRITE | CMD_FAST, 1, 1,
+         "RW access update#RW and UPDATE because it changes the TTL", getex_plan, getex_result,
+         "6.2.0",
+         "key [EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT "
+         "unix-time-milliseconds | PERSIST]",
+         "Returns the string value of a key after setting its expiration time.")},
     {.name = NULL},
 };

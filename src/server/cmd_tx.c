@@ -317,11 +317,11 @@ void tx_join(struct request *rq)
     e = request_emit(rq);
     emit_array(e, rq->child_count);
     for (struct request *child = rq->children; child != NULL; child = child->next)
-        if (child->out != NULL)
+        if (child->out != NULL && !child->discard)
             evbuffer_add_buffer(e->out, child->out);
 }
 
-#define TX (CMD_NOSCRIPT | CMD_LOADING | CMD_STALE | CMD_FAST | CMD_IMMEDIATE)
+#define TX (CMD_NOSCRIPT | CMD_LOADING | CMD_STALE | CMD_FAST | CMD_IMMEDIATE | CMD_ALLOW_BUSY)
 const struct command commands_tx[] = {
     {.name = "multi",
      .arity = 1,
@@ -334,7 +334,7 @@ const struct command commands_tx[] = {
      .summary = "Starts a transaction."},
     {.name = "exec",
      .arity = 1,
-     .flags = (TX & ~CMD_FAST) | CMD_SKIP_SLOWLOG,
+     .flags = (TX & ~(CMD_FAST | CMD_ALLOW_BUSY)) | CMD_SKIP_SLOWLOG,
      .categories = CAT_TRANSACTION,
      .plan = exec_plan,
      .result = exec_result,
@@ -359,6 +359,7 @@ const struct command commands_tx[] = {
      .first_key = 1,
      .last_key = -1,
      .key_step = 1,
+     .keys = "RO",
      .run = watch_run,
      .group = "transactions",
      .since = "2.2.0",

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* From the parser's arguments to a running handler. The order of the checks is Redis's, because
- * clients see which error comes first: authentication, unknown command, arity, then the rest.
+ * clients see which error comes first: unknown command, arity, authentication, then the rest.
  *
  * Arguments are borrowed from the parser while the handler runs. A request that is not answered by
  * then copies what is small; large values are payload buffers that it owns from the start.
@@ -9,6 +9,7 @@
 
 #include <ctype.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -98,6 +99,17 @@ const struct command *command_find_sub(const struct command *container, struct s
     return NULL;
 }
 
+const struct command *command_find_full(struct slice name)
+{
+    const uint8_t *bar = name.len > 0 ? memchr(name.ptr, '|', name.len) : NULL;
+    size_t head = bar != NULL ? (size_t)(bar - name.ptr) : name.len;
+    const struct command *c = command_find(slice_of(name.ptr, head));
+
+    if (c == NULL || (c->flags & CMD_INTERNAL))
+        return NULL;
+    return bar != NULL ? command_find_sub(c, slice_of(bar + 1, name.len - head - 1)) : c;
+}
+
 /* ---- refusals ---------------------------------------------------------------------------- */
 
 /* Redis shows at most 128 bytes of arguments, each in quotes with a blank behind it. */
@@ -160,18 +172,18 @@ static bool refused(struct request *rq, struct conn *c, const struct command *co
     struct server *s = rq->server;
     const struct command *cmd = rq->cmd;
 
-    if (!c->authenticated && (cmd == NULL || !(cmd->flags & CMD_NO_AUTH))) {
-        request_error(rq, cmd != NULL && cmd->before_op != NULL /* EXEC */
-                              ? "EXECABORT Transaction discarded because of: NOAUTH Authentication "
-                                "required."
-                              : "NOAUTH Authentication required.");
-    } else if (cmd == NULL && container != NULL) {
+    if (cmd == NULL && container != NULL) {
         rq->cmd_name = container->name;
         command_unknown_sub(rq);
     } else if (cmd == NULL || (cmd->flags & CMD_INTERNAL)) {
         unknown_command(rq);
     } else if (!arity_ok(cmd, rq->argc)) {
         command_wrong_arity(rq);
+    } else if (!c->authenticated && !(cmd->flags & CMD_NO_AUTH)) {
+        request_error(rq, cmd->before_op != NULL /* EXEC */
+                              ? "EXECABORT Transaction discarded because of: NOAUTH Authentication "
+                                "required."
+                              : "NOAUTH Authentication required.");
     } else if (c->too_big > 0) {
         request_errorf(rq, "ERR value is too large: %zu bytes, this server stores at most %zu",
                        c->too_big, s->value_max);
@@ -372,6 +384,21 @@ bool command_get_range(struct request *rq, int arg, int64_t min, int64_t max, in
     }
     request_error(rq, error != NULL ? error : "ERR value is not an integer or out of range");
     return false;
+}
+
+bool command_get_int(struct request *rq, int arg, int *out)
+{
+    int64_t v;
+
+    if (!command_get_i64(rq, arg, &v))
+        return false;
+    if (v < INT_MIN || v > INT_MAX) {
+        request_errorf(rq, "ERR value is out of range, value must between %d and %d", INT_MIN,
+                       INT_MAX);
+        return false;
+    }
+    *out = (int)v;
+    return true;
 }
 
 bool command_is(const struct request *rq, int arg, const char *word)

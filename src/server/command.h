@@ -41,7 +41,9 @@ enum { /* ACL categories beyond those that follow from flags */
        CAT_CONNECTION = 1u << 2,
        CAT_TRANSACTION = 1u << 3,
        CAT_DANGEROUS = 1u << 4,
-       CAT_KVCACHE = 1u << 5
+       CAT_KVCACHE = 1u << 5,
+       CAT_SCRIPTING = 1u << 6,
+       CAT_ADMIN = 1u << 7 /* without the flag */
 };
 
 struct rebuild_spec;
@@ -56,6 +58,10 @@ struct command {
     int arity;        /* with the name; negative = at least */
     unsigned flags, categories;
     int first_key, last_key, key_step; /* as COMMAND INFO; 0 = none */
+    /* What it does with them: "RW access update"; '|' between the keys where they differ, '#' ahead
+     * of notes. NULL: "RO access", or "RW update" of a write. */
+    const char *keys;
+    const char *tips; /* COMMAND INFO: words for cluster proxies; NULL = none */
     void (*run)(struct request *rq);
     enum plan (*plan)(struct request *rq, struct entry_writer *unit);
     void (*result)(struct request *rq, const struct fsm_result *r);
@@ -79,6 +85,8 @@ extern const struct command subs_client[], subs_command[], subs_config[], subs_m
 
 void command_init(void); /* builds the look-up; asserts the table is sane */
 const struct command *command_find(struct slice name);
+/* "get" or "client|id", as COMMAND INFO takes them. */
+const struct command *command_find_full(struct slice name);
 const struct command *command_find_sub(const struct command *container, struct slice name);
 /* In table order; i from 0; NULL = end. */
 const struct command *command_at(size_t i);
@@ -100,6 +108,7 @@ void command_unknown_sub(struct request *rq);
 
 /* Argument helpers: false = error replied. */
 bool command_get_i64(struct request *rq, int arg, int64_t *out);
+bool command_get_int(struct request *rq, int arg, int *out);
 bool command_get_range(struct request *rq, int arg, int64_t min, int64_t max, int64_t *out,
                        const char *error);
 bool command_is(const struct request *rq, int arg, const char *word);

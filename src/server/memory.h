@@ -26,7 +26,10 @@ struct memory {
 void memory_read(const struct server *s, struct memory *out);
 void memory_sample(struct server *s); /* now and then: remembers the peak */
 const char *memory_allocator(void);
-void memory_purge(void);              /* unused pages go back to the kernel */
+void memory_purge(void); /* unused pages go back to the kernel */
+/* What OBJECT ENCODING says: flags of the record; data.ptr may be NULL where the value is too long
+ * for a number. */
+const char *memory_encoding(unsigned flags, struct slice data);
 void memory_report(struct text *out); /* the allocator's own, long */
 /* "1.50M", as Redis writes it; out: 32 bytes. */
 void memory_human(uint64_t bytes, char *out);

@@ -6,7 +6,7 @@
  *   offset  size  field
  *        0     1  version            RECORD_VERSION
  *        1     1  kind               enum record_kind
- *        2     2  flags
+ *        2     2  flags              RECORD_RAW, RECORD_TEXT
  *        4     4  tokens
  *        8     8  mod
  *       16     8  created ms

@@ -25,6 +25,11 @@
 #define RECORD_REMOTE_TAIL 16 /* payload id, before holders */
 #define RECORD_CHECK 8
 
+enum { /* record flags: how the value came about, which OBJECT ENCODING tells */
+       RECORD_RAW = 1u << 0,  /* changed in place: APPEND, SETRANGE */
+       RECORD_TEXT = 1u << 1, /* made by INCRBYFLOAT: never "int" */
+};
+
 enum record_kind { RECORD_INLINE = 1, RECORD_SLAB = 2, RECORD_REMOTE = 3 };
 
 /* Never used twice by any node: boot is durable before its first use. */
@@ -41,7 +46,7 @@ struct place {
 
 struct record {
     enum record_kind kind;
-    uint16_t flags;
+    uint16_t flags; /* RECORD_RAW, RECORD_TEXT */
     uint32_t tokens;
     uint64_t mod;        /* raft index of the last write */
     uint64_t created_ms; /* of the value */
