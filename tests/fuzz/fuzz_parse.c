@@ -9,6 +9,7 @@
 #include "resp/parse.h"
 
 enum cut { WHOLE, MANY, TWO };
+enum { PIECES_MAX = 256 };
 
 struct run {
     struct parse parse;
@@ -108,7 +109,7 @@ static bool feed(struct run *r, const uint8_t *data, size_t len)
     return true;
 }
 
-/* Length of the piece at `at`. */
+/* Length of the piece at `at`. At most PIECES_MAX of them, or long inputs would take all the time. */
 static size_t piece(enum cut cut, size_t len, size_t at, const uint8_t *control, uint32_t *step)
 {
     size_t n;
@@ -117,7 +118,7 @@ static size_t piece(enum cut cut, size_t len, size_t at, const uint8_t *control,
         return len - at;
     if (cut == TWO)
         return *step;
-    n = 1 + *step % (control[2] + 1u) + (size_t)control[3] * (*step % 7);
+    n = 1 + *step % (control[2] + 1u) + (size_t)control[3] * (*step % 7) + len / PIECES_MAX;
     *step = *step * 1103515245u + 12345u;
     return n < len - at ? n : len - at;
 }
