@@ -7,11 +7,22 @@
 #include "base/assert.h"
 #include "base/number.h"
 #include "server/cmd_key.h"
+#include "server/lmcache.h"
 #include "server/rebuild.h"
 #include "server/result.h"
 #include "server/server.h"
 
 /* ---- presence ---------------------------------------------------------------------------- */
+
+static void lease(struct server *s, struct slice key, uint64_t now_ms, uint64_t until_ms)
+{
+    struct lmcache_key mem;
+    struct slice kv_bytes = lmcache_kv_bytes_of(key, &mem);
+
+    lease_take(store_lease(s->store), key, now_ms, until_ms);
+    if (kv_bytes.len > 0)
+        lease_take(store_lease(s->store), kv_bytes, now_ms, until_ms);
+}
 
 struct count_keys {
     int next;
@@ -35,7 +46,7 @@ static void exists_slice(struct request *rq)
         if (command_lookup(rq, rq->argv[k->next], &r)) {
             k->found++;
             if (until > now)
-                lease_take(store_lease(s->store), rq->argv[k->next], now, until);
+                lease(s, rq->argv[k->next], now, until);
         }
         k->next++;
     }

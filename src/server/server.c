@@ -24,6 +24,7 @@
 #include "base/hash.h"
 #include "base/logger.h"
 #include "server/command.h"
+#include "server/lmcache.h"
 #include "server/scan.h"
 #include "server/memory.h"
 #include "server/stats.h"
@@ -99,9 +100,17 @@ static void on_key_changed(void *ctx, struct slice key)
         tx_touch(s, key);
 }
 
+/* LMCache's metadata goes first, so that no crash leaves it behind alone. */
 static void on_propose_evict(void *ctx, struct slice key, uint64_t mod)
 {
-    write_evict(((struct server *)ctx)->write, key, mod);
+    struct server *s = ctx;
+    struct lmcache_key mem;
+    struct slice metadata = lmcache_metadata_of(key, &mem);
+    struct record r;
+
+    if (metadata.len > 0 && store_get(s->store, metadata, &r) == 0)
+        write_evict(s->write, metadata, r.mod);
+    write_evict(s->write, key, mod);
 }
 
 static void on_tags(void *ctx, uint64_t *term, uint64_t *applied)
