@@ -297,28 +297,52 @@ static void kvrange_run(struct request *rq)
 
 /* ---- KVMATCH ------------------------------------------------------------------------------ */
 
+#define MATCH_AHEAD 16 /* look-ups under way */
+#define MATCH_SLICE 64 /* keys between two looks at the time */
+
 struct match {
     int next, end;
     uint64_t lease_ms;
 };
 
+/* Matches up to `end`, or to the first key that is not there. Each look-up is a cache miss or
+ * more, so those of the next keys are under way while one is looked at. */
+static void match_keys(struct request *rq, struct match *m, int end)
+{
+    struct server *s = rq->server;
+    uint64_t now = clock_now_ms(&s->clock), seen = command_now_ms(s), hash[MATCH_AHEAD];
+    int ahead = m->next;
+
+    for (; m->next < end; m->next++) {
+        for (; ahead < end && ahead < m->next + MATCH_AHEAD; ahead++)
+            hash[ahead % MATCH_AHEAD] = store_ahead(s->store, rq->argv[ahead]);
+        uint64_t h = hash[m->next % MATCH_AHEAD];
+
+        if (!store_present(s->store, rq->argv[m->next], h, seen))
+            return;
+        if (m->lease_ms > 0)
+            lease_take_hash(store_lease(s->store), h, now, now + m->lease_ms);
+    }
+}
+
 static void kvmatch_slice(struct request *rq)
 {
     struct match *m = rq->state;
     struct server *s = rq->server;
-    uint64_t now = clock_now_ms(&s->clock);
-    struct record r;
 
-    while (m->next < m->end && command_lookup(rq, rq->argv[m->next], &r)) {
-        store_hit(s->store, &r);
-        if (m->lease_ms > 0)
-            lease_take(store_lease(s->store), rq->argv[m->next], now, now + m->lease_ms);
-        m->next++;
-        if (m->next % 64 == 0 && request_slice_over(rq)) {
+    while (m->next < m->end) {
+        int end = m->end - m->next > MATCH_SLICE ? m->next + MATCH_SLICE : m->end;
+
+        match_keys(rq, m, end);
+        if (m->next < end)
+            break;
+        if (m->next < m->end && request_slice_over(rq)) {
             request_next_turn(rq, kvmatch_slice);
             return;
         }
     }
+    metric_add(&s->metrics, METRIC_HITS, (uint64_t)(m->next - 1));
+    metric_add(&s->metrics, METRIC_MISSES, m->next < m->end);
     metric_add(&s->metrics, METRIC_MATCH_KEYS, (uint64_t)(m->end - 1));
     metric_add(&s->metrics, METRIC_MATCH_HITS, (uint64_t)(m->next - 1));
     emit_int(request_emit(rq), m->next - 1);

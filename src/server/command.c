@@ -451,16 +451,19 @@ bool command_expire_at(struct request *rq, int arg, const char *unit, uint64_t *
     return false;
 }
 
+uint64_t command_now_ms(const struct server *s)
+{
+    uint64_t now = clock_now_ms(&s->clock), stamp = store_applied_stamp(s->store);
+
+    return now < stamp ? stamp : now;
+}
+
 bool command_lookup(struct request *rq, struct slice key, struct record *out)
 {
     struct server *s = rq->server;
-    uint64_t now = clock_now_ms(&s->clock);
-    bool found;
+    bool found = key.len > 0 && key.len <= RECORD_KEY_MAX && store_get(s->store, key, out) == 0 &&
+                 !record_expired(out, command_now_ms(s));
 
-    if (now < store_applied_stamp(s->store))
-        now = store_applied_stamp(s->store);
-    found = key.len > 0 && key.len <= RECORD_KEY_MAX && store_get(s->store, key, out) == 0 &&
-            !record_expired(out, now);
     metric_add(&s->metrics, found ? METRIC_HITS : METRIC_MISSES, 1);
     return found;
 }

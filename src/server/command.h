@@ -120,6 +120,8 @@ enum expire command_parse_expire(const struct request *rq, int arg, const char *
                                  uint64_t *expire_ms);
 /* The same; false = "invalid expire time in 'set' command" replied. */
 bool command_expire_at(struct request *rq, int arg, const char *unit, uint64_t *expire_ms);
+/* What a read compares deadlines with: no earlier than what was applied. */
+uint64_t command_now_ms(const struct server *s);
 /* Look-up for a read: expired = absent. Counts hit or miss. */
 bool command_lookup(struct request *rq, struct slice key, struct record *out);
 

@@ -48,7 +48,7 @@ void lease_free(struct lease *l)
     free(l);
 }
 
-static uint64_t hash_of(const struct lease *l, struct slice key)
+uint64_t lease_hash(const struct lease *l, struct slice key)
 {
     return hash64_seed(key.ptr, key.len, l->seed);
 }
@@ -97,9 +97,19 @@ static bool grow(struct lease *l, uint64_t now_ms)
     return true;
 }
 
+void lease_ahead(const struct lease *l, uint64_t hash)
+{
+    __builtin_prefetch(at(l, hash, 0), 1);
+    __builtin_prefetch(at(l, hash, 4), 1);
+}
+
 void lease_take(struct lease *l, struct slice key, uint64_t now_ms, uint64_t until_ms)
 {
-    uint64_t hash = hash_of(l, key);
+    lease_take_hash(l, lease_hash(l, key), now_ms, until_ms);
+}
+
+void lease_take_hash(struct lease *l, uint64_t hash, uint64_t now_ms, uint64_t until_ms)
+{
     struct slot *s;
 
     if (until_ms > now_ms + LEASE_MS_MAX)
@@ -116,7 +126,7 @@ void lease_take(struct lease *l, struct slice key, uint64_t now_ms, uint64_t unt
 
 bool lease_held(const struct lease *l, struct slice key, uint64_t now_ms)
 {
-    uint64_t hash = hash_of(l, key);
+    uint64_t hash = lease_hash(l, key);
 
     for (size_t i = 0; i < WINDOW; i++) {
         const struct slot *s = at(l, hash, i);

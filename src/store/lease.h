@@ -19,6 +19,10 @@ struct lease;
 
 struct lease *lease_new(void);
 void lease_free(struct lease *l);
+/* The hash under which a key is held; other tables of the store use it, too. */
+uint64_t lease_hash(const struct lease *l, struct slice key);
+void lease_ahead(const struct lease *l, uint64_t hash); /* lease_take_hash comes soon */
+void lease_take_hash(struct lease *l, uint64_t hash, uint64_t now_ms, uint64_t until_ms);
 void lease_take(struct lease *l, struct slice key, uint64_t now_ms, uint64_t until_ms);
 bool lease_held(const struct lease *l, struct slice key, uint64_t now_ms);
 size_t lease_count(const struct lease *l, uint64_t now_ms);

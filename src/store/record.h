@@ -38,10 +38,12 @@ struct payload_id {
     uint64_t seq;
 };
 
+#define PLACE_UNIT 4096u
+
 /* Where a payload's header starts in this node's volumes. */
 struct place {
     uint32_t volume, generation;
-    uint64_t offset; /* in the value area of the volume, a multiple of 4,096 */
+    uint64_t offset; /* in the value area of the volume, a multiple of PLACE_UNIT */
 };
 
 struct record {

@@ -20,6 +20,7 @@
 #include "base/hash.h"
 #include "base/logger.h"
 #include "store/datadir.h"
+#include "store/presence.h"
 #include "store/slab.h"
 #include "store/store_int.h"
 
@@ -181,6 +182,13 @@ static void write_record(struct store *s, struct slice key, const struct record 
     store_changed(s);
 }
 
+/* What a look-up by hash may believe: called at every change. */
+static void note_change(struct store *s, struct slice key, const struct record *r)
+{
+    if (presence_bytes(s->presence) > 0)
+        presence_change(s->presence, lease_hash(s->lease, key), r);
+}
+
 static void count_rows(struct store *s, size_t table_keys_before, bool expires)
 {
     if (table_count(s->active) != table_keys_before)
@@ -204,6 +212,7 @@ void store_put(struct store *s, struct slice key, const struct record *r)
     bool expires = r->expire_ms != 0 || old.expire_ms != 0;
 
     write_record(s, key, r); /* from here on `old` may be gone */
+    note_change(s, key, r);
     count_rows(s, before, expires);
 }
 
@@ -219,6 +228,7 @@ void store_del(struct store *s, struct slice key)
     if (decoded)
         unref_place(s, &old);
     table_del(s->active, key);
+    note_change(s, key, NULL);
     store_changed(s);
     count_rows(s, before, old.expire_ms != 0);
 }
@@ -226,6 +236,7 @@ void store_del(struct store *s, struct slice key)
 void store_flush(struct store *s)
 {
     table_drop_all(s->active);
+    presence_clear(s->presence);
     volumes_unref_all(s->volumes);
     s->counts.keys = s->counts.bytes = s->counts.expires = 0;
     s->active_rows = 0;
@@ -249,6 +260,7 @@ bool store_move(struct store *s, struct slice key, uint64_t mod, struct place fr
     s->counts.moved++;
     s->counts.moved_bytes += r.length;
     write_record(s, key, &r);
+    note_change(s, key, &r);
     count_rows(s, before, r.expire_ms != 0);
     return true;
 }
@@ -362,6 +374,35 @@ void store_hit(struct store *s, const struct record *r)
 {
     if (r->kind == RECORD_SLAB)
         volumes_mark_hit(s->volumes, r->place);
+}
+
+uint64_t store_ahead(struct store *s, struct slice key)
+{
+    uint64_t hash = lease_hash(s->lease, key);
+
+    presence_ahead(s->presence, hash);
+    lease_ahead(s->lease, hash);
+    return hash;
+}
+
+bool store_present(struct store *s, struct slice key, uint64_t hash, uint64_t now_ms)
+{
+    struct place place;
+    uint64_t expire_ms;
+    struct record r;
+
+    if (presence_find(s->presence, hash, &expire_ms, &place)) {
+        if (expire_ms != 0 && now_ms >= expire_ms)
+            return false;
+        volumes_mark_hit(s->volumes, place);
+        return true;
+    }
+    if (key.len == 0 || key.len > RECORD_KEY_MAX || store_get(s, key, &r) != 0 ||
+        record_expired(&r, now_ms))
+        return false;
+    presence_add(s->presence, hash, &r);
+    store_hit(s, &r);
+    return true;
 }
 
 /* --- parts --------------------------------------------------------------------------------- */

@@ -91,6 +91,11 @@ int store_scan(struct store *s, struct slice from, bool after, store_scan_cb cb,
 int store_random_key(struct store *s, uint64_t now_ms, uint8_t *out, size_t *len);
 int store_read(struct store *s, struct payload_read *r); /* payload_read with our volumes */
 void store_hit(struct store *s, const struct record *r); /* spares it from the next eviction */
+/* For who asks only whether many keys are there: store_ahead fetches what store_present of this key
+ * will look at, a few keys later. Its result is the key's hash, for lease_take_hash, too. A key
+ * that is there counts as hit. */
+uint64_t store_ahead(struct store *s, struct slice key);
+bool store_present(struct store *s, struct slice key, uint64_t hash, uint64_t now_ms);
 void store_corrupt(struct store *s, struct slice key);   /* a payload failed its digest: count */
 
 /* --- parts --------------------------------------------------------------------------------- */

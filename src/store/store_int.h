@@ -15,6 +15,7 @@ struct sweep;
 struct scan;
 struct audit;
 struct backup;
+struct presence;
 
 struct store {
     struct store_config config; /* fixed after open, limits excepted */
@@ -25,6 +26,7 @@ struct store {
     struct volumes *volumes;
     struct stage *stage;
     struct lease *lease;
+    struct presence *presence;
     struct worker *writer, *readers, *checkpointer, *maint;
     struct checkpoint *checkpoint;
     struct sweep *sweep;

@@ -24,6 +24,7 @@
 #include "base/fail.h"
 #include "base/logger.h"
 #include "store/damage.h"
+#include "store/presence.h"
 #include "store/slab.h"
 #include "store/store_int.h"
 
@@ -235,6 +236,7 @@ static int make_parts(struct store *s, char *detail)
     s->sweep = sweep_new(s);
     s->scan = scan_new(s);
     s->lease = lease_new();
+    s->presence = presence_new();
     s->stage = stage_new(&sc);
     s->evict = evict_new(s);
     if (s->checkpoint == NULL || s->sweep == NULL || s->scan == NULL || s->lease == NULL ||
@@ -265,6 +267,7 @@ static void free_parts(struct store *s)
     if (s->stage != NULL)
         stage_free(s->stage);
     lease_free(s->lease);
+    presence_free(s->presence);
     checkpoint_free(s->checkpoint);
     scan_free(s->scan);
     if (s->volumes != NULL)

@@ -586,9 +586,35 @@ static bool compare_with_model(void *ctx, struct slice key, const struct record 
     return true;
 }
 
+static bool present(const char *key, uint64_t now_ms)
+{
+    struct slice k = slice_str(key);
+
+    return store_present(node.store, k, store_ahead(node.store, k), now_ms);
+}
+
+/* Once looked up, once remembered; what was remembered last time must have followed the changes. */
+static void check_presence(const struct op *model)
+{
+    char key[16];
+
+    for (int i = 0; i < MODEL_KEYS; i++) {
+        uint64_t expire_ms = model[i].expire_ms;
+        bool there = model[i].value != 0 && (expire_ms == 0 || node.wall_ms < expire_ms);
+
+        snprintf(key, sizeof(key), "key%02d", i);
+        CHECK_EQ_INT(present(key, node.wall_ms), there);
+        CHECK_EQ_INT(present(key, node.wall_ms), there);
+        if (model[i].value != 0 && expire_ms != 0)
+            CHECK(!present(key, expire_ms));
+    }
+}
+
 static void check_model(const struct op *model)
 {
     struct model_scan m = {.model = model};
+
+    check_presence(model);
 
     CHECK_EQ_INT(store_scan(node.store, slice_of(NULL, 0), false, compare_with_model, &m), 0);
     while (m.at < MODEL_KEYS && model[m.at].value == 0)
