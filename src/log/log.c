@@ -52,7 +52,7 @@ int log_open(const struct log_config *config, struct log **out, char *detail)
     case LOG_NONE:
         return log_none_open(config, out);
     case LOG_MEM:
-        return log_mem_open(config, out);
+        return log_mem_open(config, out, detail);
     }
     PANIC("log_open: kind %d", (int)config->kind);
 }

@@ -73,6 +73,7 @@ struct log_config {
     /* Limits of LOG_RAFT and LOG_MEM, 0 = the constant: tests reach them sooner. */
     uint64_t snapshot_bytes, snapshot_groups; /* LOG_SNAPSHOT_… */
     size_t segment_bytes;                     /* LOG_SEGMENT_BYTES; a multiple of 4096 */
+    struct log_medium *medium;                /* LOG_MEM: its disk; NULL = it has none */
 };
 
 struct log_stats {
@@ -108,9 +109,18 @@ void log_stop(struct log *log);
 bool log_stopped(const struct log *log);
 void log_close(struct log *log);
 
-/* LOG_MEM only: how tests drive it. */
+/* LOG_MEM only: how tests drive it. While it starts, what is pending is what will be replayed. */
 size_t log_mem_pending(const struct log *log);
 void log_mem_commit(struct log *log, size_t count);        /* the oldest `count` */
 void log_mem_fail(struct log *log, size_t count, int err); /* the newest `count` */
+void log_mem_doubt(struct log *log, size_t count); /* the oldest: on_failed(ERR_UNKNOWN) now, and
+                                                      on_committed, as another's, when committed */
+/* The process is about to be gone: the oldest `count` are on the medium, the others are not, and
+ * whatever is done with this log from now on is not. */
+void log_mem_crash(struct log *log, size_t count);
+
+/* What a LOG_MEM keeps between two lives. The test owns it; it outlives the logs on it. */
+struct log_medium *log_medium_new(void);
+void log_medium_free(struct log_medium *m);
 
 #endif

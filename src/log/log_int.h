@@ -51,7 +51,7 @@ struct log {
 
 int log_raft_open(const struct log_config *config, struct log **out, char *detail);
 int log_none_open(const struct log_config *config, struct log **out);
-int log_mem_open(const struct log_config *config, struct log **out);
+int log_mem_open(const struct log_config *config, struct log **out, char *detail);
 
 /* The part every back end has; config was checked by log_open. */
 void log_init(struct log *log, const struct log_ops *ops, const struct log_config *config);

@@ -146,4 +146,127 @@ TEST(second_snapshot_waits_for_the_first)
     harness_fini(&h);
 }
 
+/* ---- a medium ------------------------------------------------------------------------------ */
+
+static struct log_medium *start_on(struct harness *h, struct log_medium *medium, uint64_t must_have)
+{
+    harness_init(h, LOG_MEM, NULL);
+    h->config.medium = medium;
+    h->config.must_have = must_have;
+    CHECK_EQ_INT(harness_open(h), 0);
+    CHECK_EQ_INT(log_start(h->log), 0);
+    harness_drain(h);
+    return medium;
+}
+
+TEST(a_medium_replays_on_command)
+{
+    struct log_medium *medium = log_medium_new();
+    struct harness h, again;
+
+    start_on(&h, medium, 0);
+    CHECK_EQ_INT(h.started, 1); /* nothing to replay */
+    CHECK_EQ_U64(h.term, 1);
+    for (uint64_t i = 0; i < 4; i++)
+        CHECK_EQ_INT(harness_propose(&h, i, 16), 0);
+    log_mem_commit(h.log, 2);
+    harness_drain(&h);
+    log_mem_crash(h.log, 1); /* 2 is on the medium, 3 is not */
+    harness_fini(&h);        /* fails 3, which reaches nothing */
+
+    start_on(&again, medium, 2);
+    CHECK_EQ_INT(again.started, 0);
+    CHECK_EQ_U64(log_mem_pending(again.log), 3);
+    log_mem_commit(again.log, 2);
+    harness_drain(&again);
+    CHECK_EQ_INT(again.started, 0);
+    log_mem_commit(again.log, 1);
+    harness_drain(&again);
+    CHECK_EQ_INT(again.started, 1);
+    CHECK_EQ_U64(again.count, 3);
+    for (uint64_t i = 0; i < 3; i++)
+        CHECK(harness_is(&again, i, i, 16));
+    CHECK_EQ_U64(again.term, 2);
+    CHECK_EQ_U64(log_mem_pending(again.log), 0);
+    CHECK_EQ_INT(harness_propose(&again, 9, 16), 0);
+    log_mem_commit(again.log, 1);
+    harness_drain(&again);
+    CHECK_GT_U64(again.entries[3].index, again.entries[2].index + 1); /* the start took one */
+    harness_fini(&again);
+    log_medium_free(medium);
+}
+
+TEST(a_medium_restores_its_snapshot)
+{
+    struct log_medium *medium = log_medium_new();
+    struct harness h, again;
+
+    start_on(&h, medium, 0);
+    CHECK_EQ_INT(harness_propose(&h, 1, 16), 0);
+    log_mem_commit(h.log, 1);
+    harness_drain(&h);
+    CHECK_EQ_INT(harness_snapshot(&h), 0);
+    log_mem_commit(h.log, 1);
+    harness_drain(&h);
+    CHECK_EQ_INT(harness_propose(&h, 2, 16), 0);
+    log_mem_commit(h.log, 1);
+    harness_drain(&h);
+    log_mem_crash(h.log, 0);
+    harness_fini(&h);
+
+    start_on(&again, medium, 0);
+    CHECK_EQ_INT(again.restored, 1);
+    CHECK_EQ_U64(again.descriptor.clock_ms, 7);
+    log_mem_commit(again.log, 1);
+    harness_drain(&again);
+    CHECK_EQ_U64(again.count, 1);
+    CHECK(harness_is(&again, 0, 2, 16));
+    harness_fini(&again);
+
+    harness_init(&again, LOG_MEM, NULL);
+    again.config.medium = medium;
+    again.accept = false; /* the store is older than the snapshot */
+    CHECK_EQ_INT(harness_start(&again), ERR_CORRUPT);
+    harness_fini(&again);
+    log_medium_free(medium);
+}
+
+TEST(a_medium_shorter_than_the_store_is_refused)
+{
+    struct log_medium *medium = log_medium_new();
+    struct harness h;
+
+    harness_init(&h, LOG_MEM, NULL);
+    h.config.medium = medium;
+    h.config.must_have = 5;
+    CHECK_EQ_INT(harness_open(&h), ERR_CORRUPT);
+    CHECK(strstr(h.detail, "has applied 5") != NULL);
+    h.config.base = 5; /* a converted store: its log is new */
+    CHECK_EQ_INT(harness_start(&h), 0);
+    harness_fini(&h);
+    log_medium_free(medium);
+}
+
+TEST(what_is_in_doubt_may_still_come)
+{
+    struct harness h;
+
+    start(&h);
+    for (uint64_t i = 0; i < 3; i++)
+        CHECK_EQ_INT(harness_propose(&h, i, 16), 0);
+    log_mem_doubt(h.log, 2);
+    harness_drain(&h);
+    CHECK_EQ_U64(h.failed, 2);
+    CHECK_EQ_INT(h.failed_err, ERR_UNKNOWN);
+    CHECK_EQ_U64(log_mem_pending(h.log), 3);
+    log_mem_doubt(h.log, 1); /* said already */
+    log_mem_commit(h.log, 1);
+    log_mem_fail(h.log, 2, ERR_NOSPC);
+    harness_drain(&h);
+    CHECK_EQ_U64(h.count, 1);
+    CHECK_EQ_U64(h.failed, 3);
+    CHECK_EQ_U64(h.failed_token, 2);
+    harness_fini(&h);
+}
+
 TEST_MAIN
