@@ -99,7 +99,7 @@ static void set_signals(void)
 
 static int serve(struct config *config, const char *conf, const char *executable, char *detail)
 {
-    struct server_options o = {config, conf, executable, NULL};
+    struct server_options o = {config, conf, executable, NULL, NULL};
     struct datadir dir;
     struct server *s = NULL;
     int err =

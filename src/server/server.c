@@ -297,9 +297,10 @@ int server_new(const struct server_options *o, struct server **out, char *detail
     s->config_file = o->config_file;
     s->executable = o->executable;
     s->datadir = o->datadir;
+    s->seams = o->seams;
     s->role = LOG_ROLE_STARTING;
     make_run_id(s);
-    clock_init(&s->clock, clock_system(), 0);
+    clock_init(&s->clock, s->seams != NULL ? s->seams->clock : clock_system(), 0);
     s->start_ms = clock_now_ms(&s->clock);
     s->created_us = s->turn_us = server_now_us(s);
     s->pool = buf_pool_new((size_t)s->config->max_memory_bytes);
@@ -323,7 +324,7 @@ static int open_store(struct server *s, struct index_state *state, char *detail)
     struct store_config c = {
         .dir = s->config->data_dir,
         .node = s->datadir->node,
-        .io = &io_system,
+        .io = s->seams != NULL ? s->seams->io : &io_system,
         .inbox = s->inbox,
         .clock = &s->clock,
         .pool = s->pool,
@@ -331,6 +332,7 @@ static int open_store(struct server *s, struct index_state *state, char *detail)
         .max_index_bytes = (uint64_t)s->config->max_index_bytes,
         .volume_size = (uint64_t)s->config->volume_size,
         .read_threads = (unsigned)s->config->read_threads,
+        .stepped = s->seams != NULL,
         .propose_evict = on_propose_evict,
         .on_space = on_store_space,
         .tags = on_tags,
@@ -355,6 +357,11 @@ static int open_log(struct server *s, const struct index_state *state, char *det
     };
 
     snprintf(dir, sizeof(dir), "%s/raft", s->datadir->path);
+    if (s->seams != NULL && s->seams->medium != NULL) {
+        c.kind = LOG_MEM;
+        c.medium = s->seams->medium;
+        c.snapshot_groups = s->seams->snapshot_groups;
+    }
     return log_open(&c, &s->log, detail);
 }
 
@@ -545,6 +552,14 @@ static bool should_end(struct server *s)
     return s->state == SERVER_LOADING || all_idle(s) || server_now_us(s) >= s->stop_deadline_us;
 }
 
+/* Until another thread has something to say; stepped workers say it now. */
+static void wait_for_others(struct server *s)
+{
+    if (s->seams == NULL || !store_step_workers(s->store))
+        inbox_wait(s->inbox, s->seams == NULL ? STOP_WAIT_MS : 0);
+    inbox_drain(s->inbox, INBOX_TURN);
+}
+
 /* The raft thread may wait for the loop, so the loop drains until it has ended. */
 static void stop_parts(struct server *s)
 {
@@ -553,18 +568,15 @@ static void stop_parts(struct server *s)
     s->state = SERVER_STOPPED;
     if (s->log != NULL) {
         log_stop(s->log);
-        while (!log_stopped(s->log)) {
-            inbox_wait(s->inbox, STOP_WAIT_MS);
-            inbox_drain(s->inbox, INBOX_TURN);
-        }
+        while (!log_stopped(s->log))
+            wait_for_others(s);
         log_close(s->log);
         s->log = NULL;
     }
     while (s->conns != NULL)
         conn_close(s->conns, "shutdown");
     while (!tier_idle(s->tier) || !stage_idle(store_stage(s->store))) {
-        inbox_wait(s->inbox, STOP_WAIT_MS);
-        inbox_drain(s->inbox, INBOX_TURN);
+        wait_for_others(s);
         stage_pump(store_stage(s->store));
         tier_on_space(s->tier);
         request_memory_available(s);
@@ -577,14 +589,19 @@ static void stop_parts(struct server *s)
     s->store = NULL;
 }
 
-int server_run(struct server *s)
+bool server_step(struct server *s)
 {
-    while (!should_end(s)) {
-        event_base_loop(s->base, EVLOOP_ONCE | (s->again ? EVLOOP_NONBLOCK : 0));
-        s->turn_us = server_now_us(s);
-        clock_update(&s->clock);
-        server_turn(s);
-    }
+    if (should_end(s))
+        return false;
+    event_base_loop(s->base, EVLOOP_ONCE | (s->again ? EVLOOP_NONBLOCK : 0));
+    s->turn_us = server_now_us(s);
+    clock_update(&s->clock);
+    server_turn(s);
+    return true;
+}
+
+int server_end(struct server *s)
+{
     if (s->stop_now && s->start_err == 0) {
         LOG_NOTICE("stopped at once: the next start replays the log");
         s->exit_code = 0;
@@ -597,4 +614,11 @@ int server_run(struct server *s)
     }
     LOG_NOTICE("ready to exit, bye bye...");
     return 0;
+}
+
+int server_run(struct server *s)
+{
+    while (server_step(s))
+        ;
+    return server_end(s);
 }

@@ -8,7 +8,8 @@
  *           3. store_step: stage, checkpoint, sweep, evict
  *           4. write_turn: the open group is sent if the window allows
  *           5. replies of this turn are written; closed connections are freed
- * Lifetime  server_new → server_listen → server_start → server_run → server_free
+ * Lifetime  server_new → server_listen → server_start → server_run → server_free. server_run is
+ *           server_step until it says false, then server_end
  */
 #ifndef SERVER_SERVER_H
 #define SERVER_SERVER_H
@@ -36,6 +37,7 @@ struct server {
     const char *config_file; /* absolute, or "" */
     const char *executable;
     struct datadir *datadir;
+    const struct server_seams *seams; /* NULL: none */
     struct event_base *base;
     struct inbox *inbox;
     struct clock clock;
@@ -88,16 +90,27 @@ struct server {
     uint64_t term;
 };
 
+/* What a simulation puts in place of the machine (tests/sim). */
+struct server_seams {
+    struct clock_source clock;
+    const struct io_ops *io;
+    struct log_medium *medium; /* NULL: the log that the configuration says */
+    uint64_t snapshot_groups;  /* of the log on the medium */
+};
+
 struct server_options {
     struct config *config;
     const char *config_file, *executable;
     struct datadir *datadir;
+    const struct server_seams *seams; /* NULL: the machine. Else workers are stepped by hand */
 };
 
 int server_new(const struct server_options *o, struct server **out, char *detail);
 int server_listen(struct server *s, char *detail);
 int server_start(struct server *s, char *detail); /* store, log; replay goes on in server_run */
 int server_run(struct server *s);                 /* exit code */
+bool server_step(struct server *s);               /* one turn; false: it is over */
+int server_end(struct server *s);                 /* unclean unless a stop was asked for */
 void server_free(struct server *s);
 
 void server_request_stop(struct server *s, bool now); /* SHUTDOWN, SIGTERM */
