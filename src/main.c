@@ -119,10 +119,8 @@ static int serve(struct config *config, const char *conf, const char *executable
         err = server_listen(s, detail);
     if (err == 0)
         err = server_start(s, detail);
-    if (err == 0) {
-        detail[0] = '\0';
-        err = server_run(s);
-    }
+    if (err == 0)
+        err = server_run(s, detail);
     server_free(s);
     datadir_close(&dir);
     return err;

@@ -24,7 +24,7 @@
 struct pending { /* and, once committed, kept on the medium */
     struct pending *next, *prev;
     uint64_t token, index, term;
-    bool marker, answered; /* answered: with on_failed, it may still commit */
+    bool marker, answered;   /* answered: with on_failed, it may still commit */
     struct log_descriptor d; /* marker */
     size_t len;
     uint8_t *bytes; /* behind the struct, in the same allocation */

@@ -19,8 +19,10 @@
  * it. A status from libraft means the outcome is unknown; only NOTLEADER and NOSPACE returned by
  * raft_apply itself mean that it was not taken, and only then the buffer is still ours.
  *
- * Disk errors. libraft retries them for ever. An entry under way longer than STALL_MS is said in
- * the log once per STALL_REPEAT_MS, with libraft's last message. A write that cannot even begin (no
+ * Disk errors. A segment that cannot be made is tried again by libraft for ever; an entry under way
+ * longer than STALL_MS is said in the log once per STALL_REPEAT_MS, with libraft's last message. A
+ * write that fails would be tried again, too, but 0.22.1 does that on the wrong timer and dies in it
+ * (SIGSEGV a disk_retry later): only its message tells us in time, and the process ends with that. A write that cannot even begin (no
  * descriptor for it) is refused and yet stays in libraft's own list, never written and in the way
  * of all that follows: the process ends, and a restart continues from the files.
  *
@@ -335,10 +337,22 @@ void raft_publish(struct raft_log *l)
     pthread_mutex_unlock(&l->lock);
 }
 
+/* The words are those of libraft's writer alone; a snapshot that fails says other ones. */
+static bool write_failed(const char *said)
+{
+    return strncmp(said, "write failed", 12) == 0 ||
+           (strncmp(said, "short write", 11) == 0 && strstr(said, "instead of") != NULL);
+}
+
+/* Runs in the turn in which a write ended, ahead of any timer. */
 static void on_turn(uv_check_t *handle)
 {
     struct raft_log *l = handle->data;
 
+    if (write_failed(l->io.errmsg))
+        PANIC("log: a write to %s failed (%s): is the disk full or failing? What was acknowledged "
+              "is in the files; restart when it is well",
+              l->dir, l->io.errmsg);
     if (l->closing)
         return;
     post_role(l);

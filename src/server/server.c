@@ -34,8 +34,10 @@
 #define TIMER_MS 100
 #define TIMEOUT_TICKS 10
 #define STOP_WAIT_MS 100
+#define STOP_GRACE_US 2000000 /* for what goes on when the loop has ended */
 
 static volatile sig_atomic_t got_stop, got_reopen;
+static volatile sig_atomic_t is_ending;
 static volatile int signal_fd = -1;
 
 void server_signal(int signum)
@@ -46,8 +48,8 @@ void server_signal(int signum)
     if (signum == SIGHUP) {
         got_reopen = 1;
     } else {
-        if (got_stop >= 2)
-            _exit(1);
+        if (got_stop > 0 && is_ending)
+            _exit(0); /* the loop, which would look, no longer runs */
         got_stop = got_stop + 1;
     }
     n = signal_fd >= 0 ? write(signal_fd, &one, sizeof(one)) : 0;
@@ -552,9 +554,18 @@ static bool should_end(struct server *s)
     return s->state == SERVER_LOADING || all_idle(s) || server_now_us(s) >= s->stop_deadline_us;
 }
 
+/* Safe at any moment, as kill -9 is: what was acknowledged is in the files. */
+__attribute__((noreturn)) static void end_at_once(const char *why)
+{
+    LOG_NOTICE("stopped at once (%s): the next start replays the log", why);
+    _exit(0);
+}
+
 /* Until another thread has something to say; stepped workers say it now. */
 static void wait_for_others(struct server *s)
 {
+    if (s->stop_requested && server_now_us(s) >= s->stop_deadline_us + STOP_GRACE_US)
+        end_at_once("shutdown-timeout");
     if (s->seams == NULL || !store_step_workers(s->store))
         inbox_wait(s->inbox, s->seams == NULL ? STOP_WAIT_MS : 0);
     inbox_drain(s->inbox, INBOX_TURN);
@@ -600,25 +611,23 @@ bool server_step(struct server *s)
     return true;
 }
 
-int server_end(struct server *s)
+int server_end(struct server *s, char *detail)
 {
-    if (s->stop_now && s->start_err == 0) {
-        LOG_NOTICE("stopped at once: the next start replays the log");
-        s->exit_code = 0;
-        _exit(0);
-    }
+    if (s->stop_now && s->start_err == 0)
+        end_at_once("asked twice, or NOW");
+    is_ending = 1;
     stop_parts(s);
     if (s->start_err != 0) {
-        LOG_WARNING("cannot start: %s", s->start_detail);
-        return 1;
+        snprintf(detail, LOG_DETAIL_MAX, "%s", s->start_detail);
+        return s->start_err;
     }
     LOG_NOTICE("ready to exit, bye bye...");
     return 0;
 }
 
-int server_run(struct server *s)
+int server_run(struct server *s, char *detail)
 {
     while (server_step(s))
         ;
-    return server_end(s);
+    return server_end(s, detail);
 }

@@ -85,7 +85,6 @@ struct server {
     char start_detail[LOG_DETAIL_MAX];
     bool stop_requested, stop_now;
     uint64_t stop_deadline_us;
-    int exit_code;
     enum log_role role;
     uint64_t term;
 };
@@ -108,9 +107,9 @@ struct server_options {
 int server_new(const struct server_options *o, struct server **out, char *detail);
 int server_listen(struct server *s, char *detail);
 int server_start(struct server *s, char *detail); /* store, log; replay goes on in server_run */
-int server_run(struct server *s);                 /* exit code */
+int server_run(struct server *s, char *detail);   /* 0, or why the start failed */
 bool server_step(struct server *s);               /* one turn; false: it is over */
-int server_end(struct server *s);                 /* unclean unless a stop was asked for */
+int server_end(struct server *s, char *detail);   /* unclean unless a stop was asked for */
 void server_free(struct server *s);
 
 void server_request_stop(struct server *s, bool now); /* SHUTDOWN, SIGTERM */

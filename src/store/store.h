@@ -96,7 +96,7 @@ void store_hit(struct store *s, const struct record *r); /* spares it from the n
  * that is there counts as hit. */
 uint64_t store_ahead(struct store *s, struct slice key);
 bool store_present(struct store *s, struct slice key, uint64_t hash, uint64_t now_ms);
-void store_corrupt(struct store *s, struct slice key);   /* a payload failed its digest: count */
+void store_corrupt(struct store *s, struct slice key); /* a payload failed its digest: count */
 
 /* --- parts --------------------------------------------------------------------------------- */
 struct stage *store_stage(struct store *s);
