@@ -77,9 +77,11 @@ static void get_run(struct request *rq)
 
 /* ---- SET --------------------------------------------------------------------------------- */
 
-static void refuse(struct request *rq, const char *name, const char *why)
+static void refuse(struct request *rq, struct slice name, const char *why)
 {
-    request_errorf(rq, "ERR CONFIG SET failed (possibly related to argument '%s') - %s", name, why);
+    request_errorf(rq, "ERR CONFIG SET failed (possibly related to argument '%.*s') - %s",
+                   (int)(name.len < ERROR_ARG_MAX ? name.len : ERROR_ARG_MAX),
+                   (const char *)name.ptr, why);
 }
 
 /* Why the value cannot be; NULL: it can. buf: room for the text. */
@@ -94,7 +96,7 @@ static const char *why_not(const struct config *c, const struct config_row *row,
     switch (row->type) {
     case CONFIG_INT:
     case CONFIG_BYTES:
-        if (!config_number(row, value, &n))
+        if (!config_number(row, value, &n) || (row->type == CONFIG_BYTES && n < 0))
             return row->type == CONFIG_INT ? "argument couldn't be parsed into an integer"
                                            : "argument must be a memory value";
         if (n < row->min || n > row->max) {
@@ -134,36 +136,58 @@ static bool copy_value(struct slice arg, char *out)
     return true;
 }
 
-/* The pair at argv[i]: its row, or NULL after an error reply. */
-static const struct config_row *check_pair(struct request *rq, int i)
+static const struct config_row *row_of(const struct request *rq, int i)
 {
-    struct slice name = rq->argv[i];
-    const struct config_row *row = config_find((const char *)name.ptr, name.len);
-    char value[CONFIG_LINE_MAX], buf[256];
-    const char *why = NULL;
+    return config_find((const char *)rq->argv[i].ptr, rq->argv[i].len);
+}
+
+/* Some of what Redis can change is fixed here; a client that sets it to what it is meets no error. */
+static bool is_so_already(const struct request *rq, int i)
+{
+    const struct config_row *row = row_of(rq, i);
+    char value[CONFIG_LINE_MAX];
+
+    return (row->flags & CONFIG_CONSTANT) && copy_value(rq->argv[i + 1], value) &&
+           strcasecmp(value, row->def) == 0;
+}
+
+/* Can the name at argv[i] be set, and is it there for the first time? False: replied. */
+static bool check_name(struct request *rq, int i)
+{
+    const struct config_row *row = row_of(rq, i);
 
     if (row == NULL) {
         request_errorf(rq, "ERR Unknown option or number of arguments for CONFIG SET - '%.*s'",
-                       (int)(name.len < ERROR_ARG_MAX ? name.len : ERROR_ARG_MAX),
-                       (const char *)name.ptr);
-        return NULL;
+                       (int)(rq->argv[i].len < ERROR_ARG_MAX ? rq->argv[i].len : ERROR_ARG_MAX),
+                       (const char *)rq->argv[i].ptr);
+        return false;
     }
-    for (int k = 2; k < i; k += 2)
-        if (config_find((const char *)rq->argv[k].ptr, rq->argv[k].len) == row)
-            why = "duplicate parameter";
-    if (!copy_value(rq->argv[i + 1], value))
-        why = "argument is too long or holds a zero byte";
-    else if ((row->flags & CONFIG_CONSTANT) && strcasecmp(value, row->def) == 0)
-        return row; /* it is so already */
-    else if (!(row->flags & CONFIG_MUTABLE) && why == NULL)
-        why = "can't set immutable config";
-    if (why == NULL)
+    if (!(row->flags & CONFIG_MUTABLE) && !is_so_already(rq, i)) {
+        refuse(rq, rq->argv[i], "can't set immutable config");
+        return false;
+    }
+    for (int k = 2; k < i; k += 2) {
+        if (row_of(rq, k) != row)
+            continue;
+        refuse(rq, rq->argv[i], "duplicate parameter");
+        return false;
+    }
+    return true;
+}
+
+static bool check_value(struct request *rq, int i)
+{
+    const struct config_row *row = row_of(rq, i);
+    char value[CONFIG_LINE_MAX], buf[256];
+    const char *why = "argument is too long or holds a zero byte";
+
+    if (is_so_already(rq, i))
+        return true;
+    if (copy_value(rq->argv[i + 1], value))
         why = why_not(rq->server->config, row, value, buf, sizeof(buf));
-    if (why != NULL) {
-        refuse(rq, row->name, why);
-        return NULL;
-    }
-    return row;
+    if (why != NULL)
+        refuse(rq, slice_str(row->name), why);
+    return why == NULL;
 }
 
 static void apply(struct server *s)
@@ -190,15 +214,18 @@ static void set_run(struct request *rq)
         return;
     }
     for (int i = 2; i < rq->argc; i += 2)
-        if (check_pair(rq, i) == NULL)
+        if (!check_name(rq, i))
+            return;
+    for (int i = 2; i < rq->argc; i += 2)
+        if (!check_value(rq, i))
             return;
     table = config_table(&count);
     for (int i = 2; i < rq->argc; i += 2) {
-        const struct config_row *row = config_find((const char *)rq->argv[i].ptr, rq->argv[i].len);
+        const struct config_row *row = row_of(rq, i);
 
         copy_value(rq->argv[i + 1], value);
         if (config_set(s->config, row, value, "CONFIG SET", detail) != 0) {
-            refuse(rq, row->name, "out of memory");
+            refuse(rq, slice_str(row->name), "out of memory");
             return;
         }
         s->config_changed |= UINT64_C(1) << (row - table);

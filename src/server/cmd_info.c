@@ -87,6 +87,14 @@ static void add_size(struct text *t, const char *field, uint64_t bytes)
     text_add(t, "%s:%" PRIu64 "\r\n%s_human:%s\r\n", field, bytes, field, human);
 }
 
+/* How much `of` is over `base`: the ratio, and the bytes. */
+static void add_overhead(struct text *t, const char *ratio, const char *bytes, uint64_t of,
+                         uint64_t base)
+{
+    text_add(t, "%s:%.2f\r\n", ratio, base > 0 ? (double)of / (double)base : 0.0);
+    text_add(t, "%s:%" PRId64 "\r\n", bytes, (int64_t)(of - base));
+}
+
 static void info_memory(struct text *t, struct server *s)
 {
     struct store_counts c;
@@ -114,8 +122,10 @@ static void info_memory(struct text *t, struct server *s)
     add_size(t, "total_system_memory", m.system);
     add_size(t, "maxmemory", m.payload_limit);
     text_add(t, "maxmemory_policy:%s\r\n", s->config->maxmemory_policy);
-    text_add(t, "mem_fragmentation_ratio:%.2f\r\n",
-             m.used > 0 ? (double)m.rss / (double)m.used : 0.0);
+    add_overhead(t, "allocator_frag_ratio", "allocator_frag_bytes", m.active, m.allocated);
+    add_overhead(t, "allocator_rss_ratio", "allocator_rss_bytes", m.resident, m.active);
+    add_overhead(t, "rss_overhead_ratio", "rss_overhead_bytes", m.rss, m.resident);
+    add_overhead(t, "mem_fragmentation_ratio", "mem_fragmentation_bytes", m.rss, m.used);
     info_number(t, "mem_clients_normal", m.clients);
     text_add(t, "mem_allocator:%s\r\n", memory_allocator());
 }

@@ -186,6 +186,11 @@ static double share(uint64_t a, uint64_t b)
     return b > 0 ? (double)a / (double)b : 0;
 }
 
+static double over(uint64_t a, uint64_t b)
+{
+    return (double)a - (double)b;
+}
+
 static void stats_run(struct request *rq)
 {
     struct server *s = rq->server;
@@ -221,9 +226,13 @@ static void stats_run(struct request *rq)
         COUNT("allocator.active", m.active),
         COUNT("allocator.resident", m.resident),
         RATIO("allocator-fragmentation.ratio", share(m.active, m.allocated)),
+        COUNT("allocator-fragmentation.bytes", over(m.active, m.allocated)),
         RATIO("allocator-rss.ratio", share(m.resident, m.active)),
+        COUNT("allocator-rss.bytes", over(m.resident, m.active)),
         RATIO("rss-overhead.ratio", share(m.rss, m.resident)),
+        COUNT("rss-overhead.bytes", over(m.rss, m.resident)),
         RATIO("fragmentation", share(m.rss, m.used)),
+        COUNT("fragmentation.bytes", over(m.rss, m.used)),
     };
 
     emit_map(e, sizeof(figures) / sizeof(figures[0]));
