@@ -2,7 +2,8 @@
 /* The loop. Everything else in this directory is called from server_turn or from an event.
  *
  * Start: store_open, log_open, listeners (answering -LOADING), log_start; the log replays into the
- * inbox; on_started recovers the volumes and the server is ready.
+ * inbox; on_started recovers the volumes and the server is ready. A new store first writes the entry
+ * that names the cluster and takes a checkpoint.
  *
  * Stop (SIGTERM, SHUTDOWN): no new connections, nothing more is parsed, what is in flight finishes
  * within shutdown-timeout, replies leave, the log stops while the loop drains it, the store takes a
@@ -148,53 +149,130 @@ static void on_need_snapshot(void *ctx)
     write_on_need_snapshot(((struct server *)ctx)->write);
 }
 
+static void refuse_start(struct server *s, int err)
+{
+    s->start_err = err;
+    s->stop_now = true;
+    server_wake(s);
+}
+
+static bool is_none(const uint8_t cluster[16])
+{
+    static const uint8_t none[16];
+
+    return memcmp(cluster, none, sizeof(none)) == 0;
+}
+
+/* False: start_detail says why. */
+static bool log_is_ours(struct server *s, const uint8_t cluster[16])
+{
+    uint8_t mine[16];
+
+    store_get_cluster(s->store, mine);
+    if (is_none(mine) || is_none(cluster) || memcmp(mine, cluster, sizeof(mine)) == 0)
+        return true;
+    snprintf(s->start_detail, sizeof(s->start_detail),
+             "the log in %s/raft belongs to another store than index.mdb: restore the one of this "
+             "store, or build a new store with: sldmkv-check --salvage",
+             s->config->data_dir);
+    return false;
+}
+
 static bool on_restored(void *ctx, const struct log_descriptor *d)
 {
     struct server *s = ctx;
 
-    if (d->applied > store_durable_index(s->store)) {
-        LOG_WARNING("the log's snapshot is ahead of the index snapshot_index=%" PRIu64
-                    " index=%" PRIu64 " action=\"index.mdb was replaced by an older one: restore "
-                    "it, or use sldmkv-check --salvage\"",
-                    d->applied, store_durable_index(s->store));
-        return false;
-    }
-    return true;
+    if (d->applied <= store_durable_index(s->store))
+        return log_is_ours(s, d->cluster);
+    snprintf(s->start_detail, sizeof(s->start_detail),
+             "the snapshot in %s/raft covers %" PRIu64 ", index.mdb only %" PRIu64
+             ": it was replaced by an older one; restore it, or build a new store with: "
+             "sldmkv-check --salvage",
+             s->config->data_dir, d->applied, store_durable_index(s->store));
+    return false;
 }
 
-static void on_started(void *ctx, int err, const char *detail)
+static void become_ready(struct server *s)
 {
-    struct server *s = ctx;
-    uint64_t max_applied = 0;
-
-    if (s->stop_requested)
-        return; /* the stop came first: nothing was wrong with the start */
-    if (err == 0)
-        err = store_recover(s->store, &max_applied, s->start_detail);
-    else
-        snprintf(s->start_detail, sizeof(s->start_detail), "%s", detail);
-    /* Without a log the end may be missing: it was not acknowledged before its checkpoint. */
-    if (err == 0 && s->config->raft && max_applied > store_applied_index(s->store)) {
-        snprintf(s->start_detail, sizeof(s->start_detail),
-                 "the log in %s/raft ends at %" PRIu64 " but a volume was written when %" PRIu64
-                 " was applied: acknowledged writes are missing; restore raft/, or build a new "
-                 "store with: sldmkv-check --salvage",
-                 s->config->data_dir, store_applied_index(s->store), max_applied);
-        err = ERR_CORRUPT;
-    }
-    if (err != 0) {
-        s->start_err = err;
-        s->stop_now = true;
-        server_wake(s);
-        return;
-    }
     s->state = SERVER_READY;
-    write_init_cluster(s->write);
     LOG_NOTICE("Ready to accept connections applied=%" PRIu64 " took_ms=%" PRIu64,
                store_applied_index(s->store), (server_now_us(s) - s->created_us) / 1000);
     for (struct conn *c = s->conns; c != NULL; c = c->next)
         conn_resume(c);
     server_notify("READY=1");
+}
+
+static void on_named(void *ctx, int err)
+{
+    struct server *s = ctx;
+
+    if (s->stop_requested || s->stop_now)
+        return;
+    if (err == 0) {
+        s->named = true;
+        become_ready(s);
+        return;
+    }
+    snprintf(s->start_detail, sizeof(s->start_detail), "%s/index.mdb: the first checkpoint: %s",
+             s->config->data_dir, err_text(err));
+    refuse_start(s, err);
+}
+
+void server_note_cluster(struct server *s, const uint8_t cluster[16])
+{
+    uint8_t mine[16];
+
+    store_get_cluster(s->store, mine);
+    if (!log_is_ours(s, cluster)) {
+        refuse_start(s, ERR_INVAL);
+    } else if (is_none(mine)) {
+        store_set_cluster(s->store, cluster);
+        if (s->log_started)
+            store_checkpoint(s->store, on_named, s);
+    }
+}
+
+/* A log that ends before what the volumes and the index know is not whole. */
+static int recover(struct server *s)
+{
+    uint64_t max_applied = 0;
+    int err = store_recover(s->store, &max_applied, s->start_detail);
+
+    /* Without a log the end may be missing: it was not acknowledged before its checkpoint. */
+    if (err != 0 || !s->config->raft || max_applied <= store_applied_index(s->store))
+        return err;
+    snprintf(s->start_detail, sizeof(s->start_detail),
+             "the log in %s/raft ends at %" PRIu64 " but a volume was written when %" PRIu64
+             " was applied: acknowledged writes are missing; restore raft/, or build a new "
+             "store with: sldmkv-check --salvage",
+             s->config->data_dir, store_applied_index(s->store), max_applied);
+    return ERR_CORRUPT;
+}
+
+/* No write is answered before index.mdb names the log: from then on a missing log is noticed. */
+static void on_started(void *ctx, int err, const char *detail)
+{
+    struct server *s = ctx;
+    uint8_t cluster[16];
+
+    if (s->stop_requested || s->start_err != 0)
+        return; /* what came first counts */
+    if (err == 0)
+        err = recover(s);
+    else if (s->start_detail[0] == '\0')
+        snprintf(s->start_detail, sizeof(s->start_detail), "%s", detail);
+    if (err != 0) {
+        refuse_start(s, err);
+        return;
+    }
+    s->log_started = true;
+    store_get_cluster(s->store, cluster);
+    if (s->named)
+        become_ready(s);
+    else if (is_none(cluster))
+        write_init_cluster(s->write);
+    else
+        store_checkpoint(s->store, on_named, s);
 }
 
 /* ---- building and taking apart ----------------------------------------------------------- */
@@ -374,6 +452,7 @@ int server_start(struct server *s, char *detail)
 
     if (err != 0)
         return err;
+    s->named = !is_none(state.cluster);
     s->value_max = volumes_max_value(store_volumes(s->store));
     if (s->value_max > buf_pool_max_value(s->pool))
         s->value_max = buf_pool_max_value(s->pool);

@@ -82,6 +82,8 @@ struct server {
     uint64_t config_changed; /* by CONFIG SET: bits by row of the table, for CONFIG REWRITE */
     /* start and stop */
     int start_err;
+    bool log_started;
+    bool named; /* index.mdb knows the cluster of this log, durably */
     char start_detail[LOG_DETAIL_MAX];
     bool stop_requested, stop_now;
     uint64_t stop_deadline_us;
@@ -116,6 +118,8 @@ void server_request_stop(struct server *s, bool now); /* SHUTDOWN, SIGTERM */
 void server_signal(int signum);                       /* async-signal-safe */
 uint64_t server_now_us(const struct server *s);       /* monotonic */
 void server_wake(struct server *s);                   /* another turn soon */
+/* The log says whose it is: an unnamed store takes the name, another's log ends the start. */
+void server_note_cluster(struct server *s, const uint8_t cluster[16]);
 
 void server_notify(const char *state); /* systemd: "READY=1" */
 

@@ -456,6 +456,7 @@ static struct group *pop_flight(struct write *w)
     return g;
 }
 
+/* The first entry of a log names the cluster. */
 static void note_cluster(struct write *w, struct slice entry)
 {
     uint8_t cluster[16];
@@ -463,7 +464,7 @@ static void note_cluster(struct write *w, struct slice entry)
                          hash64_seed(entry.ptr, entry.len, 2)};
 
     memcpy(cluster, parts, sizeof(cluster));
-    store_set_cluster(w->server->store, cluster);
+    server_note_cluster(w->server, cluster);
 }
 
 void write_on_committed(void *ctx, uint64_t index, uint64_t term, struct slice entry)
@@ -695,12 +696,7 @@ void write_cancel(struct write *w)
 
 void write_init_cluster(struct write *w)
 {
-    uint8_t cluster[16];
-    static const uint8_t none[16];
-
-    store_get_cluster(w->server->store, cluster);
-    if (memcmp(cluster, none, sizeof(none)) == 0)
-        send_plain(w, ENTRY_INIT);
+    send_plain(w, ENTRY_INIT);
 }
 
 bool write_idle(const struct write *w)

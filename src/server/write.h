@@ -42,7 +42,7 @@ void write_evict(struct write *w, struct slice key, uint64_t mod);
 void write_turn(struct write *w);
 void write_on_space(struct write *w); /* those that waited for room try again */
 void write_cancel(struct write *w);   /* stop: what still waits is dropped; its clients are gone */
-void write_init_cluster(struct write *w); /* names the cluster once, when a new log has started */
+void write_init_cluster(struct write *w);     /* the entry that names it, in a new log */
 bool write_backlogged(const struct write *w); /* new writes wait in their connections */
 bool write_idle(const struct write *w);
 void write_get_stats(const struct write *w, struct write_stats *out);

@@ -295,6 +295,7 @@ static void freeze(struct checkpoint *c, bool clean)
         .bytes = s->counts.bytes,
     };
     memcpy(c->state.cluster, s->cluster, sizeof(c->state.cluster));
+    memcpy(c->state.uuid, s->config.uuid, sizeof(c->state.uuid));
     (void)FAIL("table.frozen");
 }
 

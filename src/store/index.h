@@ -42,7 +42,7 @@
 
 struct index_state {
     uint32_t flags, node, boot;
-    uint8_t cluster[16];
+    uint8_t cluster[16], uuid[16]; /* uuid: of the store, as in FORMAT and every slab */
     uint64_t applied, term, clock_ms, keys, bytes;
 };
 

@@ -10,7 +10,7 @@
 #include "store/index.h"
 
 #define EXPIRY_KEY_MAX (8 + RECORD_KEY_MAX)
-#define STATE_SIZE 80
+#define STATE_SIZE 96
 #define VOLUME_ROW_SIZE 48
 
 enum index_dbi { DBI_STATE, DBI_KEY, DBI_EXPIRY, DBI_VOLUME, DBI_COUNT };

@@ -14,7 +14,8 @@
  *       48    8 clock ms                    32    8 opened ms
  *       56    8 keys                        40    8 check
  *       64    8 bytes
- *       72    8 check                   expiry, key: deadline ms big-endian 8, key; value empty
+ *       72   16 store uuid              expiry, key: deadline ms big-endian 8, key; value empty
+ *       88    8 check
  */
 #include "store/index_int.h"
 
@@ -57,6 +58,7 @@ void index_state_encode(const struct index_state *s, uint8_t out[STATE_SIZE])
     codec_put64(out + 48, s->clock_ms);
     codec_put64(out + 56, s->keys);
     codec_put64(out + 64, s->bytes);
+    memcpy(out + 72, s->uuid, 16);
     seal(slice_str("s"), out, STATE_SIZE);
 }
 
@@ -77,6 +79,7 @@ int index_state_decode(struct slice bytes, struct index_state *out)
     out->clock_ms = codec_get64(p + 48);
     out->keys = codec_get64(p + 56);
     out->bytes = codec_get64(p + 64);
+    memcpy(out->uuid, p + 72, 16);
     return 0;
 }
 

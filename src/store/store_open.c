@@ -86,6 +86,12 @@ static int open_index(struct store *s, struct index_state *state, char *detail)
         return explain(detail, ERR_INVAL,
                        "%.300s belongs to node %" PRIu32 ", this is node %" PRIu32, path,
                        state->node, s->config.node);
+    if (state->node != 0 && memcmp(state->uuid, s->config.uuid, sizeof(state->uuid)) != 0)
+        return explain(detail, ERR_INVAL,
+                       "%.300s belongs to another store than FORMAT and the volumes: restore the "
+                       "one of this store from a backup, or run sldmkv-check --salvage into a new "
+                       "directory",
+                       path);
     keys = index_count(s->index);
     if (keys != state->keys)
         return explain(detail, ERR_CORRUPT,
@@ -104,6 +110,7 @@ static int take_boot(struct store *s, struct index_state *state, char *detail)
     int err;
 
     next.node = s->config.node;
+    memcpy(next.uuid, s->config.uuid, sizeof(next.uuid));
     next.flags &= ~INDEX_CLEAN;
     next.boot = state->boot + 1;
     if (now_s > next.boot && now_s <= UINT32_MAX)
