@@ -201,9 +201,10 @@ unit: $(call named,$(call unit,$(TEST_CFG)))
 
 # With a sanitizer: the suites that exercise our C code; Python packages and the demo add nothing.
 # The connector is tested with torch and the newest redis-py, and once more with the oldest.
-SUITES := tests/deps tests/server tests/crash tests/utils tests/client tests/client@redis43 \
+SUITES := tests/deps tests/server tests/crash tests/utils tests/client \
+	tests/client/test_redis_py.py@redis43 \
 	vllm_connector/tests@demo vllm_connector/tests@redis43
-SAN_SUITES := tests/server tests/crash tests/utils
+SAN_SUITES := tests/server tests/crash tests/utils tests/client
 suites := $(foreach s,$(if $(SAN),$(SAN_SUITES),$(SUITES)),$(if $(wildcard $(firstword $(subst @, ,$s))),$s))
 venvs := $(BUILD)/venv/ready $(if $(SAN),,$(BUILD)/venv-redis43/ready $(BUILD)/venv-demo/ready)
 

@@ -34,10 +34,17 @@ missing() { # those of them that are absent or too old
         grep ' installed ')
     while read -r name min; do
         have=${installed[$name]:-}
-        if [ -z "$have" ] || older "$have" "$min"; then
+        if [ -z "$have" ] && [ "$min" = - ] && provided "$name"; then
+            continue
+        elif [ -z "$have" ] || older "$have" "$min"; then
             printf '%s\n' "$name"
         fi
     done < <(wanted "$@")
+}
+
+provided() { # NAME: by another package, as a nodejs from elsewhere provides npm
+    dpkg-query -W -f '${db:Status-Status} ${Provides},\n' |
+        grep -E "^installed (.*, )?$1( \([^)]*\))?," >/dev/null # to its end: pipefail
 }
 
 older() { # VERSION MINIMUM: true when a minimum is set and not reached

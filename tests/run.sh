@@ -31,7 +31,7 @@ count() { # WORD FILE: the number before WORD in the last line that has one
 }
 
 report() { # NAME PASSED FAILED SINCE [NOTE]
-    printf '%-34s %5d passed, %d failed  (%d s)%s\n' "$1" "$2" "$3" $((SECONDS - $4)) "${5:-}"
+    printf '%-40s %5d passed, %d failed  (%d s)%s\n' "$1" "$2" "$3" $((SECONDS - $4)) "${5:-}"
     passed=$((passed + $2))
     failed=$((failed + $3))
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* simple_client: one KV-cache block stored, found, listed, retrieved and deleted from C (hiredis).
  *
- *   simple_client [host [port]]          default 127.0.0.1 50051
+ *   simple_client [host [port [MiB]]]    default 127.0.0.1 50051 2: the size of the block
  *
  * Every reply is compared with what it must be, the value byte for byte. Exit 0: all as expected;
  * 1: the server answered something else or not at all; 2: wrong usage.
@@ -19,7 +19,8 @@
 
 #define DEFAULT_HOST "127.0.0.1"
 #define DEFAULT_PORT 50051
-#define VALUE_BYTES ((size_t)2 << 20)
+#define DEFAULT_MIB 2
+#define MIB_MAX 512
 #define MODEL "llama-3-8b"
 #define TOKENS 16
 #define CONNECT_S 5
@@ -29,6 +30,7 @@ struct session {
     redisContext *c;
     char prefix[64], key[80]; /* of this process: two runs at a time do not meet */
     uint8_t *value;
+    size_t bytes;
 };
 
 static double now_s(void)
@@ -71,21 +73,21 @@ static bool expect_int(const struct session *s, const char *command, redisReply 
 
 static bool is_value(const struct session *s, const redisReply *r)
 {
-    return r->type == REDIS_REPLY_STRING && r->len == VALUE_BYTES &&
-           memcmp(r->str, s->value, VALUE_BYTES) == 0;
+    return r->type == REDIS_REPLY_STRING && r->len == s->bytes &&
+           memcmp(r->str, s->value, s->bytes) == 0;
 }
 
 static bool store(struct session *s)
 {
     double began = now_s();
     redisReply *r = redisCommand(s->c, "KVSTORE %s %b MODEL %s SEQ %s TOKENS %d EX %d", s->key,
-                                 s->value, VALUE_BYTES, MODEL, "1", TOKENS, 600);
+                                 s->value, s->bytes, MODEL, "1", TOKENS, 600);
     bool good = expect_type(s, "KVSTORE", r, REDIS_REPLY_STATUS);
 
     if (good && strcmp(r->str, "OK") != 0)
         good = wrong("KVSTORE", r->str);
     if (good)
-        printf("KVSTORE  %s: %zu bytes, durable after %.1f ms\n", s->key, VALUE_BYTES,
+        printf("KVSTORE  %s: %zu bytes, durable after %.1f ms\n", s->key, s->bytes,
                (now_s() - began) * 1e3);
     freeReplyObject(r);
     return good;
@@ -175,13 +177,13 @@ static bool run(struct session *s)
 }
 
 /* Every byte value, CR and LF among them, and no short period. */
-static void fill(uint8_t *value)
+static void fill(struct session *s)
 {
     uint64_t x = (uint64_t)getpid() + 1;
 
-    for (size_t i = 0; i < VALUE_BYTES; i++) {
+    for (size_t i = 0; i < s->bytes; i++) {
         x = x * 6364136223846793005u + 1442695040888963407u;
-        value[i] = (uint8_t)(x >> 56);
+        s->value[i] = (uint8_t)(x >> 56);
     }
 }
 
@@ -189,11 +191,12 @@ int main(int argc, char **argv)
 {
     const char *host = argc > 1 ? argv[1] : DEFAULT_HOST;
     int port = argc > 2 ? atoi(argv[2]) : DEFAULT_PORT;
+    int mib = argc > 3 ? atoi(argv[3]) : DEFAULT_MIB;
     struct session s = {0};
     bool good;
 
-    if (argc > 3 || host[0] == '-' || port < 1 || port > 65535) {
-        fprintf(stderr, "usage: simple_client [host [port]]\n");
+    if (argc > 4 || host[0] == '-' || port < 1 || port > 65535 || mib < 1 || mib > MIB_MAX) {
+        fprintf(stderr, "usage: simple_client [host [port [MiB]]]\n");
         return 2;
     }
     s.c = redisConnectWithTimeout(host, port, (struct timeval){CONNECT_S, 0});
@@ -204,13 +207,14 @@ int main(int argc, char **argv)
         return 1;
     }
     redisSetTimeout(s.c, (struct timeval){REPLY_S, 0});
-    s.value = malloc(VALUE_BYTES);
+    s.bytes = (size_t)mib << 20;
+    s.value = malloc(s.bytes);
     if (s.value == NULL) {
         fprintf(stderr, "simple_client: out of memory\n");
         redisFree(s.c);
         return 1;
     }
-    fill(s.value);
+    fill(&s);
     snprintf(s.prefix, sizeof(s.prefix), "simple_client:%ld:", (long)getpid());
     snprintf(s.key, sizeof(s.key), "%sblock:0", s.prefix);
     printf("connected to %s:%d\n", host, port);

@@ -27,7 +27,8 @@ FAKES = {
     "dpkg-query": """
         for p in "$@"; do
             awk -v p="$p" '$1 == p { print $1, "installed", $2 }' "$FAKE/installed"
-        done""",
+        done
+        case "$*" in *Provides*) cat "$FAKE/provides" ;; esac""",
     "apt-cache": """
         printf 'Package:\\n  Candidate: '
         awk -v p="$2" '$1 == p { v = $2 } END { print v ? v : "(none)" }' "$FAKE/candidate" """,
@@ -99,6 +100,7 @@ def machine(tmp_path: Path) -> Machine:
     m.os_release("debian", "12", "bookworm")
     m.write("installed", {p: "9" for p in BUILD_PACKAGES})
     m.write("candidate", {p: "9" for p in BUILD_PACKAGES})
+    m.write("provides", {})
     return m
 
 
@@ -120,6 +122,24 @@ def test_only_what_is_missing_is_installed(machine: Machine) -> None:
     calls = machine.apt_get_calls().splitlines()
     assert len(calls) == 1
     assert calls[0].split("--no-install-recommends ")[1] == "liblmdb-dev"
+
+
+@pytest.mark.parametrize(
+    ("provides", "missing"),
+    [
+        ("installed libx, make, liby,", []),
+        ("installed make (= 4.4),", []),
+        ("installed make,", []),
+        ("not-installed make,", ["make"]),
+        ("installed makeself, automake,", ["make"]),
+    ],
+)
+def test_what_another_package_provides_is_there(
+    machine: Machine, provides: str, missing: list[str]
+) -> None:
+    machine.write("installed", {p: "9" for p in BUILD_PACKAGES if p != "make"})
+    (machine.home / "provides").write_text(f"installed libz,\n{provides}\ninstalled ,\n")
+    assert machine.install("--check", "build").stdout.split() == missing
 
 
 def test_check_names_what_is_missing_and_installs_nothing(machine: Machine) -> None:

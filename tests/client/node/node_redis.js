@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
+// node-redis 5 and 6.
 'use strict';
 const assert = require('assert');
-const { createClient, RESP_TYPES, WatchError } = require('redis');
-const { values, same, run } = require('./common.js');
+const { client, values, same, run } = require('./common.js');
+const { createClient, RESP_TYPES, WatchError } = client;
 
 run(async (port, protocol) => {
   const r = createClient({
@@ -14,6 +15,7 @@ run(async (port, protocol) => {
   await r.connect();
   const raw = r.withTypeMapping({ [RESP_TYPES.BLOB_STRING]: Buffer });
   assert.strictEqual(await r.flushAll(), 'OK');
+  assert.match(await r.sendCommand(['CLIENT', 'LIST']), new RegExp(`resp=${protocol}`));
   for (const [n, value] of values.entries()) {
     assert.strictEqual(await r.set(`k${n}`, value), 'OK');
     same(await raw.get(`k${n}`), value, `k${n}`);
@@ -53,5 +55,4 @@ run(async (port, protocol) => {
   await assert.rejects(r.sendCommand(['NOSUCH', 'x']), /unknown command/);
   await other.close();
   await r.close();
-  return 'node-redis';
 });

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """redis-py as an application uses it, against the server at PORT. Runs under any redis-py ≥ 4.3.
 
-    client_check.py PORT [--protocol 2|3] [--no-hiredis] [--async]
+    redis_py_check.py PORT [--protocol 2|3] [--no-hiredis] [--async]
 
 Ends with status 0 and the line "ok <redis-py version> <what was used>".
 """
@@ -96,7 +96,9 @@ def check_admin(r: Any, protocol: int) -> None:
     assert r.config_get("timeout") == {"timeout": "0"}
     assert r.config_set("timeout", 0) is True
     assert r.client_setname("check") is True and r.client_getname() in ("check", b"check")
-    assert any(c["name"] == "check" for c in r.client_list()) and r.client_id() > 0
+    (me,) = [c for c in r.client_list() if c["name"] == "check"]
+    assert int(me["id"]) == r.client_id() > 0
+    assert int(me["resp"]) == protocol
     assert r.echo("hi") == b"hi" and len(r.time()) == 2
     assert r.object("encoding", "k1") == b"embstr" and r.memory_usage("k2") > 16383
     assert r.slowlog_len() >= 0 and isinstance(r.slowlog_get(), list)
@@ -172,7 +174,7 @@ def main() -> None:
         asyncio.run(check_async(args.port, extra))
     else:
         r = redis.Redis(port=args.port, socket_timeout=60, **extra)
-        check(r, args.protocol)
+        check(r, args.protocol or (3 if redis.__version__ >= "8" else 2))
         parser_name = type(r.connection_pool.get_connection("PING")._parser).__name__
         print("parser", parser_name)
         assert ("iredis" in parser_name) != args.no_hiredis

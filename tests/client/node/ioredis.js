@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
 'use strict';
 const assert = require('assert');
-const Redis = require('ioredis');
-const { values, same, run } = require('./common.js');
+const { client: Redis, values, same, run } = require('./common.js');
 
 run(async (port, protocol) => {
   const r = new Redis({ port, host: '127.0.0.1', protocol, maxRetriesPerRequest: 1 });
   assert.strictEqual(await r.flushall(), 'OK');
+  assert.match(await r.client('LIST'), new RegExp(`resp=${protocol}`));
   for (const [n, value] of values.entries()) {
     assert.strictEqual(await r.set(`k${n}`, value), 'OK');
     same(await r.getBuffer(`k${n}`), value, `k${n}`);
@@ -47,5 +47,4 @@ run(async (port, protocol) => {
   await assert.rejects(r.call('NOSUCH', 'x'), /unknown command/);
   other.disconnect();
   assert.strictEqual(await r.quit(), 'OK');
-  return 'ioredis';
 });

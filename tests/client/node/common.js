@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What both clients share: values around the sizes where the server's path changes.
+// What the clients' scripts share: their arguments, and values around the sizes where the server's
+// path changes.        node SCRIPT.js PORT PROTOCOL PACKAGE
 'use strict';
 const crypto = require('crypto');
 
@@ -12,6 +13,9 @@ exports.same = (got, want, what) => {
   }
 };
 
-exports.run = (main) => main(Number(process.argv[2]), Number(process.argv[3]))
-  .then((text) => { console.log(`ok ${text}`); process.exit(0); })
+const [port, protocol, name] = process.argv.slice(2);
+exports.client = require(name);
+
+exports.run = (main) => main(Number(port), Number(protocol))
+  .then(() => { console.log(`ok ${name}`); process.exit(0); })
   .catch((error) => { console.error(error); process.exit(1); });
