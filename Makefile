@@ -202,11 +202,11 @@ unit: $(call named,$(call unit,$(TEST_CFG)))
 # With a sanitizer: the suites that exercise our C code; Python packages and the demo add nothing.
 # The connector is tested with torch and the newest redis-py, and once more with the oldest.
 SUITES := tests/deps tests/server tests/crash tests/utils tests/client \
-	tests/client/test_redis_py.py@redis43 \
+	tests/client/test_redis_py.py@redis43 tests/client/test_lmcache.py@lmcache \
 	vllm_connector/tests@demo vllm_connector/tests@redis43
 SAN_SUITES := tests/server tests/crash tests/utils tests/client
 suites := $(foreach s,$(if $(SAN),$(SAN_SUITES),$(SUITES)),$(if $(wildcard $(firstword $(subst @, ,$s))),$s))
-venvs := $(BUILD)/venv/ready $(if $(SAN),,$(BUILD)/venv-redis43/ready $(BUILD)/venv-demo/ready)
+venvs := $(patsubst %,$(BUILD)/venv%/ready,$(if $(SAN),,-redis43 -demo -lmcache)) $(BUILD)/venv/ready
 
 # What the test runners and the Python suites find in their environment.
 export SLDMKV_BUILD = $(abspath $(BUILD))
@@ -259,6 +259,15 @@ $(BUILD)/$1/ready: tests/$2 | test-deps
 endef
 $(eval $(call VENV_RULE,venv,requirements.txt))
 $(foreach n,redis43 demo lint,$(eval $(call VENV_RULE,venv-$n,requirements-$n.txt)))
+
+# LMCache on top of what venv-demo has, so that torch is on the disk once.
+packages_of = $(1)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
+$(BUILD)/venv-lmcache/ready: tests/requirements-lmcache.txt $(BUILD)/venv-demo/ready
+	$(say) VENV '$(@D) ($<)'
+	$(Q)$(PYTHON) -m venv $(@D)
+	$(Q)$(call packages_of,$(BUILD)/venv-demo) >"$$($(call packages_of,$(@D)))/demo.pth"
+	$(Q)$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $<
+	@touch $@
 
 # Debian's redis-tools carries the server under the name of a tool; with a package redis-server a
 # daemon would start by itself.
