@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The two endings have one length, so a key becomes the other by overwriting its end. A key of
- * somebody else that happens to end like this is treated alike: where its sibling is missing nothing
- * happens, and where both are there, they are evicted and leased together.
+ * somebody else that happens to end like this is treated alike: where its sibling is missing,
+ * nothing happens; where both are there, they are evicted and leased together.
  */
 #include "server/lmcache.h"
 

@@ -2,9 +2,9 @@
 /* lmcache: the two keys under which LMCache's redis:// client keeps one chunk.
  *
  * Purpose   X"kv_bytes" is the chunk, X"metadata" its 28 bytes of type and shape. The client writes
- *           them in this order and believes the second: EXISTS X"metadata" alone says that the chunk
- *           is there. So the metadata may never outlive the chunk: eviction, which looks for large
- *           values, takes it along, and a lease on it is one on the chunk too
+ *           them in this order and believes the second: EXISTS X"metadata" alone says that the
+ *           chunk is there. So the metadata may never outlive the chunk: eviction, which looks for
+ *           large values, takes it along, and a lease on it is one on the chunk too
  * Threads   any
  * Owner     the caller's memory; nothing is kept
  */
