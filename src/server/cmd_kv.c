@@ -419,7 +419,7 @@ const struct command commands_kv[] = {
     {ROW("kvdel", -2, CMD_WRITE, -1, "key [key ...]",
          "Deletes blocks. Returns how many there were."),
      .keys = "RM delete", .plan = cmd_del_plan, .result = result_sum},
-    {ROW("kvkeys", -1, CMD_READONLY, 0, "[prefix] [LIMIT limit] [AFTER key]",
+    {ROW("kvkeys", -1, CMD_READONLY | CMD_LISTING, 0, "[prefix] [LIMIT limit] [AFTER key]",
          "Lists keys in order, those that begin with a prefix, page by page."),
      .run = kvkeys_run},
     {ROW("kvmatch", -2, CMD_READONLY | CMD_FAST, -1, "key [key ...] [LEASE milliseconds]",

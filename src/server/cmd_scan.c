@@ -14,6 +14,7 @@
 #include "base/glob.h"
 #include "base/number.h"
 #include "server/command.h"
+#include "server/reply.h"
 #include "server/result.h"
 #include "server/scan.h"
 #include "server/server.h"
@@ -36,8 +37,9 @@ static void free_walk(void *state)
 {
     struct walk *w = state;
 
-    if (w->found != NULL)
-        evbuffer_free(w->found);
+    reply_buffer_free(w->rq->server, w->found);
+    if (w->rq->server->long_listing == w)
+        w->rq->server->long_listing = NULL;
     free(w);
 }
 
@@ -80,13 +82,26 @@ static struct walk *new_walk(struct request *rq)
 {
     struct walk *w = calloc(1, sizeof(*w));
 
-    if (w == NULL || (w->found = evbuffer_new()) == NULL)
+    if (w == NULL)
         PANIC("out of memory for a listing");
+    w->found = reply_buffer_new(rq->server);
     w->rq = rq;
     w->limit = UINT64_MAX;
     rq->state = w;
     rq->state_free = free_walk;
     return w;
+}
+
+/* While replies are many one listing goes on, up to its own limit beyond theirs; the others wait. */
+static bool must_pause(struct walk *w)
+{
+    struct server *s = w->rq->server;
+
+    if (!replies_full(s))
+        return false;
+    if (s->long_listing == NULL)
+        s->long_listing = w;
+    return s->long_listing != w || s->reply_bytes >= REPLIES_HIGH + LISTING_BYTES_MAX;
 }
 
 /* ---- KEYS, KVKEYS ------------------------------------------------------------------------- */
@@ -99,6 +114,10 @@ static void listing_slice(struct request *rq)
     while (!w->ended && w->count < w->limit) {
         if (rq->conn == NULL && rq->parent == NULL)
             return;
+        if (must_pause(w)) {
+            request_wait_replies(rq, listing_slice);
+            return;
+        }
         if (request_slice_over(rq)) {
             request_next_turn(rq, listing_slice);
             return;
@@ -264,9 +283,12 @@ static void scan_slice(struct request *rq)
     while (!w->ended && left > 0) {
         uint64_t keys = left < SLICE_KEYS ? left : SLICE_KEYS;
 
-        if (request_slice_over(rq)) {
+        if (must_pause(w) || request_slice_over(rq)) {
             rq->sum = (int64_t)left;
-            request_next_turn(rq, scan_slice);
+            if (must_pause(w))
+                request_wait_replies(rq, scan_slice);
+            else
+                request_next_turn(rq, scan_slice);
             return;
         }
         walk_slice(w, keys);
@@ -353,10 +375,10 @@ static enum plan flush_plan(struct request *rq, struct entry_writer *unit)
     .since = snc, .syntax = syn, .summary = sum
 
 const struct command commands_scan[] = {
-    {ROW("keys", 2, CMD_READONLY, CAT_DANGEROUS, "generic", "1.0.0", "pattern",
+    {ROW("keys", 2, CMD_READONLY | CMD_LISTING, CAT_DANGEROUS, "generic", "1.0.0", "pattern",
          "Returns all key names that match a pattern."),
      .tips = "request_policy:all_shards nondeterministic_output_order", .run = keys_run},
-    {ROW("scan", -2, CMD_READONLY, 0, "generic", "2.8.0",
+    {ROW("scan", -2, CMD_READONLY | CMD_LISTING, 0, "generic", "2.8.0",
          "cursor [MATCH pattern] [COUNT count] [TYPE type]",
          "Iterates over the key names in the database."),
      .tips = "nondeterministic_output request_policy:special", .run = scan_run},

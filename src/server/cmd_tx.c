@@ -69,13 +69,20 @@ static void multi_run(struct request *rq)
     emit_status(request_emit(rq), "OK");
 }
 
+void tx_drop_queue(struct conn *c)
+{
+    if (c->multi == NULL)
+        return;
+    c->multi->holds = 0;
+    request_free(c->multi);
+    c->multi = NULL;
+    c->server->multi_bytes -= c->multi_bytes;
+    c->multi_bytes = 0;
+}
+
 void tx_discard(struct conn *c)
 {
-    if (c->multi != NULL) {
-        c->multi->holds = 0;
-        request_free(c->multi);
-        c->multi = NULL;
-    }
+    tx_drop_queue(c);
     c->in_multi = c->multi_failed = false;
     conn_unwatch(c);
 }

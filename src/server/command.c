@@ -212,6 +212,15 @@ static bool paused(const struct server *s, const struct command *cmd)
            (s->pause_all || (cmd->flags & CMD_WRITE)) && !(cmd->flags & CMD_ADMIN);
 }
 
+/* Replies that wait for one another would all be in memory. */
+static bool behind_listing(const struct conn *c, const struct command *cmd)
+{
+    const struct request *head = c->head;
+
+    return head != NULL &&
+           ((cmd->flags & CMD_LISTING) || (head->cmd != NULL && (head->cmd->flags & CMD_LISTING)));
+}
+
 static bool must_wait(const struct conn *c, const struct command *cmd)
 {
     const struct server *s = c->server;
@@ -223,7 +232,7 @@ static bool must_wait(const struct conn *c, const struct command *cmd)
                server_now_us(s) - s->created_us < LOADING_GRACE_US;
     if (c->in_multi && !(cmd->flags & CMD_IMMEDIATE))
         return false; /* it is only queued */
-    if (paused(s, cmd))
+    if (paused(s, cmd) || behind_listing(c, cmd))
         return true;
     if (cmd->flags & CMD_UNORDERED)
         return false;
@@ -265,6 +274,30 @@ static void borrow_args(struct request *rq, struct conn *c)
     }
 }
 
+/* Large values are in the payload budget. */
+static size_t queued_size(const struct request *rq)
+{
+    size_t size = sizeof(*rq);
+
+    for (int i = 0; i < rq->argc; i++)
+        size += sizeof(rq->argv[i]) + (rq->argv[i].len <= PARSE_DIRECT_MIN ? rq->argv[i].len : 0);
+    return size;
+}
+
+static bool queue_has_room(struct conn *c, struct request *rq)
+{
+    size_t size = queued_size(rq);
+
+    if (c->multi_bytes + size > MULTI_BYTES_MAX ||
+        c->server->multi_bytes + size > MULTI_BYTES_ALL_MAX) {
+        request_error(rq, "ERR transaction too large");
+        return false;
+    }
+    c->multi_bytes += size;
+    c->server->multi_bytes += size;
+    return true;
+}
+
 static void queue_in_multi(struct conn *c, struct request *rq)
 {
     struct request *exec = c->multi;
@@ -285,18 +318,23 @@ static void queue_in_multi(struct conn *c, struct request *rq)
     rq->cmd = NULL; /* the call is counted when EXEC makes it */
 }
 
+static bool is_queued(const struct conn *c, const struct command *cmd)
+{
+    return c->in_multi && !(cmd->flags & CMD_IMMEDIATE);
+}
+
 static void run(struct conn *c, struct request *rq, const struct command *container)
 {
     const struct command *cmd = rq->cmd;
 
-    if (refused(rq, c, container)) {
+    if (refused(rq, c, container) || (is_queued(c, cmd) && !queue_has_room(c, rq))) {
         rq->rejected = true;
         if (cmd != NULL && cmd->before_op != NULL)
             tx_discard(c);
         else if (c->in_multi)
             c->multi_failed = true;
         request_release(rq);
-    } else if (c->in_multi && !(cmd->flags & CMD_IMMEDIATE)) {
+    } else if (is_queued(c, cmd)) {
         queue_in_multi(c, rq);
         request_release(rq);
     } else if (cmd->before_op != NULL && !tx_begin(rq)) {

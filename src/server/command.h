@@ -32,7 +32,8 @@ enum { /* COMMAND flags (and ours) */
        CMD_SKIP_SLOWLOG = 1u << 11,
        CMD_IMMEDIATE = 1u << 12, /* in MULTI not queued: EXEC, DISCARD, MULTI, WATCH, RESET, QUIT */
        CMD_INTERNAL = 1u << 13,  /* peer plane only */
-       CMD_UNORDERED = 1u << 14  /* touches no key: need not wait for earlier writes */
+       CMD_UNORDERED = 1u << 14, /* touches no key: need not wait for earlier writes */
+       CMD_LISTING = 1u << 15    /* its reply may be huge: alone on its connection */
 };
 
 enum { /* ACL categories beyond those that follow from flags */

@@ -22,6 +22,7 @@
 #include "base/err.h"
 #include "base/logger.h"
 #include "server/conn_int.h"
+#include "server/reply.h"
 #include "server/server.h"
 #include "server/tx.h"
 
@@ -124,10 +125,10 @@ struct conn *conn_new(struct server *s, int fd, bool unix_socket)
     c->created_ms = c->last_ms = clock_now_ms(&s->clock);
     c->last_progress_us = s->turn_us;
     c->last_cmd = "NULL";
-    c->out = evbuffer_new();
+    c->out = reply_buffer_new(s);
     c->read_event = event_new(s->base, fd, EV_READ | EV_PERSIST, conn_on_readable, c);
     c->write_event = event_new(s->base, fd, EV_WRITE | EV_PERSIST, conn_on_writable, c);
-    if (c->out == NULL || c->read_event == NULL || c->write_event == NULL) {
+    if (c->read_event == NULL || c->write_event == NULL) {
         conn_free(c);
         return NULL;
     }
@@ -152,7 +153,7 @@ void conn_free(struct conn *c)
     if (c->write_event != NULL)
         event_free(c->write_event);
     if (c->out != NULL)
-        evbuffer_free(c->out);
+        reply_buffer_free(c->server, c->out);
     parse_fini(&c->parse, upload_free);
     free(c->in);
     free(c);
@@ -205,11 +206,7 @@ void conn_close(struct conn *c, const char *reason)
     conn_leave_budget_queue(c);
     orphan_all(c);
     conn_unwatch(c);
-    if (c->multi != NULL) {
-        c->multi->holds = 0;
-        request_free(c->multi);
-        c->multi = NULL;
-    }
+    tx_drop_queue(c);
     if (c->prev != NULL)
         c->prev->next = c->next;
     else

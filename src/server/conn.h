@@ -11,7 +11,9 @@
  *   CLOSED    conn_close        socket closed, requests orphaned         (freed at turn's end)
  * Waits     reading stops while: a command must wait for earlier ones, CONN_PENDING_MAX requests
  *           or CONN_OUT_HIGH reply bytes are unsent, or the payload budget has no room (FIFO)
- * Limits    CONN_TURN_READ bytes and CONN_TURN_COMMANDS per loop turn, then others come first
+ * Limits    CONN_TURN_READ bytes, CONN_TURN_COMMANDS and CONN_TURN_US per loop turn, then others
+ *           come first. While all replies together are above REPLIES_HIGH, no second one is begun
+ *           on a connection before the first has left
  * Source    storage facts §3.3: recv straight into the payload buffer, ≤ 1 MiB a wake-up
  */
 #ifndef SERVER_CONN_H
@@ -25,6 +27,7 @@
 
 #define CONN_TURN_READ ((size_t)1 << 20)
 #define CONN_TURN_COMMANDS 512
+#define CONN_TURN_US 500 /* commands of one connection before others come */
 #define CONN_TURN_WRITE ((size_t)2 << 20)
 #define CONN_PENDING_MAX 1024
 #define CONN_OUT_HIGH ((size_t)1 << 20)
@@ -61,8 +64,9 @@ struct conn {
     struct conn *wait_prev, *wait_next; /* FIFO of those */
     uint8_t *in;                        /* bytes read but not parsed (while waiting) */
     size_t in_pos, in_len;
-    size_t held_bytes; /* payload budget held by the unfinished command */
-    size_t too_big;    /* length of a bulk of it that was read away */
+    size_t held_bytes;  /* payload budget held by the unfinished command */
+    size_t multi_bytes; /* of the commands queued in MULTI */
+    size_t too_big;     /* length of a bulk of it that was read away */
     uint64_t wait_since_us;
     struct upload *upload; /* the bulk being received; the parser owns it */
     /* requests in order */

@@ -25,6 +25,7 @@
 #include "base/logger.h"
 #include "server/command.h"
 #include "server/conn_int.h"
+#include "server/reply.h"
 #include "server/server.h"
 
 #define DEADLOCK_US 5000000
@@ -188,7 +189,11 @@ static void protocol_error(struct conn *c)
 
 static bool output_full(const struct conn *c)
 {
-    return evbuffer_get_length(c->out) >= CONN_OUT_HIGH;
+    size_t unsent = evbuffer_get_length(c->out);
+
+    if (replies_full(c->server))
+        return unsent > 0 || c->head != NULL;
+    return unsent >= CONN_OUT_HIGH;
 }
 
 /* Starts the command that is complete in the parser. False: it must wait. */
@@ -213,6 +218,7 @@ static bool start_command(struct conn *c)
 /* Parses bytes until they are used up or something must wait; returns how many were used. */
 static size_t parse_bytes(struct conn *c, const uint8_t *data, size_t len)
 {
+    uint64_t until_us = server_now_us(c->server) + CONN_TURN_US;
     unsigned commands = 0;
     size_t pos = 0;
 
@@ -236,7 +242,8 @@ static size_t parse_bytes(struct conn *c, const uint8_t *data, size_t len)
             break;
         }
         pos += used;
-        if (commands >= CONN_TURN_COMMANDS && pos < len && c->state == CONN_OPEN) {
+        if (commands > 0 && pos < len && c->state == CONN_OPEN &&
+            (commands >= CONN_TURN_COMMANDS || server_now_us(c->server) >= until_us)) {
             /* Others come first; the rest is kept and the ready list brings us back. */
             conn_want_read(c, false);
             break;
@@ -372,7 +379,7 @@ void conn_flush(struct conn *c)
     want_write(c, evbuffer_get_length(c->out) > 0);
     if (!output_full(c) && c->head != NULL && c->head->pace != NULL)
         make_ready(c);
-    if (before >= CONN_OUT_HIGH && !output_full(c))
+    if (c->have_command && !output_full(c))
         conn_resume(c);
     if (c->state == CONN_CLOSING && c->head == NULL && evbuffer_get_length(c->out) == 0)
         conn_close(c, "closed by server");

@@ -17,6 +17,7 @@
 #include "base/err.h"
 #include "server/command.h"
 #include "server/conn_int.h"
+#include "server/reply.h"
 #include "server/server.h"
 #include "server/stats.h"
 #include "server/tx.h"
@@ -96,7 +97,7 @@ void request_free(struct request *rq)
     for (int i = 0; rq->uploads != NULL && i < rq->argc; i++)
         upload_free(rq->uploads[i]);
     if (rq->out != NULL && (rq->conn == NULL || rq->out != rq->conn->out))
-        evbuffer_free(rq->out);
+        reply_buffer_free(rq->server, rq->out);
     free(rq->uploads);
     free(rq->arg_mem);
     free(rq);
@@ -136,9 +137,7 @@ struct emit *request_emit(struct request *rq)
         if (c != NULL && rq->parent == NULL && c->head == rq && !rq->discard) {
             rq->out = c->out;
         } else {
-            rq->out = evbuffer_new();
-            if (rq->out == NULL)
-                PANIC("out of memory for a reply");
+            rq->out = reply_buffer_new(rq->server);
         }
         rq->emit_state.out = rq->out;
         rq->emit_state.proto = rq->proto;
@@ -336,6 +335,17 @@ static void run_waiters(struct request **list)
         request_release(rq);
         rq = next;
     }
+}
+
+void request_wait_replies(struct request *rq, void (*again)(struct request *rq))
+{
+    wait_on(rq, &rq->server->reply_waiters, again);
+}
+
+void request_replies_left(struct server *s)
+{
+    if (s->reply_waiters != NULL && (!replies_full(s) || s->long_listing == NULL))
+        run_waiters(&s->reply_waiters);
 }
 
 void request_wait_memory(struct request *rq, void (*again)(struct request *rq))

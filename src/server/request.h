@@ -125,6 +125,9 @@ void request_paced(struct request *rq); /* conn.c: calls next, drops the hold */
 /* Calls again() when payload memory was given back; holds until then. */
 void request_wait_memory(struct request *rq, void (*again)(struct request *rq));
 void request_memory_available(struct server *s);
+/* The same for a listing that pauses while replies are many (reply.h). */
+void request_wait_replies(struct request *rq, void (*again)(struct request *rq));
+void request_replies_left(struct server *s);
 /* Long look-ups and listings run in slices: calls again() in the next turn; holds until then. */
 void request_next_turn(struct request *rq, void (*again)(struct request *rq));
 void request_run_turn(struct server *s);

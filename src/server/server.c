@@ -485,6 +485,8 @@ void server_free(struct server *s)
     listener_close_all(s);
     while (s->conns != NULL)
         conn_close(s->conns, "shutdown");
+    conn_reap(s);
+    request_replies_left(s);
     s->dirty = s->ready = NULL;
     while (s->closed != NULL) {
         struct conn *c = s->closed;
@@ -560,6 +562,7 @@ static void serve_waiters(struct server *s)
         s->room_freed = false;
         write_on_space(s->write);
     }
+    request_replies_left(s);
 }
 
 /* The store says when it wants to be called again; the timer event wakes us then. */
@@ -665,6 +668,8 @@ static void stop_parts(struct server *s)
     }
     while (s->conns != NULL)
         conn_close(s->conns, "shutdown");
+    conn_reap(s);
+    request_replies_left(s);
     while (!tier_idle(s->tier) || !stage_idle(store_stage(s->store))) {
         wait_for_others(s);
         stage_pump(store_stage(s->store));

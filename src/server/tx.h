@@ -4,15 +4,21 @@
  * Purpose   begin EXEC; end a transaction that was not executed (RESET, close); join the replies of
  *           EXEC; what WATCH watches
  * Threads   loop
+ * Limits    the queued commands of a connection take at most MULTI_BYTES_MAX, those of all
+ *           connections MULTI_BYTES_ALL_MAX; large values are in the payload budget
  */
 #ifndef SERVER_TX_H
 #define SERVER_TX_H
 
 #include "server/request.h"
 
+#define MULTI_BYTES_MAX ((size_t)32 << 20)
+#define MULTI_BYTES_ALL_MAX ((size_t)128 << 20)
+
 struct conn_watch;
 
 void tx_discard(struct conn *c);
+void tx_drop_queue(struct conn *c); /* the commands queued since MULTI */
 void tx_free_watches(struct server *s, struct conn_watch **list);
 /* The key was written. An empty key: all were deleted, which does not touch who watched an absent
  * one. */
