@@ -340,14 +340,14 @@ int entry_open(struct slice bytes, struct entry_header *h, struct entry_reader *
         .group = codec_get64(p + OFF_GROUP),
         .stamp_ms = codec_get64(p + OFF_STAMP),
     };
-    *r = (struct entry_reader){p + ENTRY_HEADER, p + bytes.len, count};
+    *r = (struct entry_reader){p + ENTRY_HEADER, p + bytes.len, count, false};
     return 0;
 }
 
 struct entry_reader entry_read_back(const struct entry_writer *w)
 {
     ASSERT(w->len >= ENTRY_HEADER);
-    return (struct entry_reader){w->mem + ENTRY_HEADER, w->mem + w->len, w->count};
+    return (struct entry_reader){w->mem + ENTRY_HEADER, w->mem + w->len, w->count, true};
 }
 
 static bool all_zero(const uint8_t *p, const uint8_t *end)
@@ -403,7 +403,7 @@ int entry_next(struct entry_reader *r, struct entry_op *op)
     body = key + padded(key_len);
     if (!all_zero(key + key_len, body) || !all_zero(body + body_len, p + size))
         return ERR_CORRUPT;
-    if (r->left == 1 && (codec_get16(p + OP_OFF_FLAGS) & ENTRY_MORE))
+    if (r->left == 1 && !r->partial && (codec_get16(p + OP_OFF_FLAGS) & ENTRY_MORE))
         return ERR_CORRUPT;
     *op = (struct entry_op){(enum op)p[0], codec_get16(p + OP_OFF_FLAGS), slice_of(key, key_len),
                             slice_of(body, body_len)};

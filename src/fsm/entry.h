@@ -128,6 +128,7 @@ struct slice entry_finish(struct entry_writer *w, enum entry_kind kind, uint32_t
 struct entry_reader {
     const uint8_t *pos, *end;
     uint32_t left;
+    bool partial; /* the last op may say ENTRY_MORE */
 };
 /* A copy of a reader goes on from the same place. */
 int entry_open(struct slice bytes, struct entry_header *h, struct entry_reader *r);

@@ -20,14 +20,16 @@
 #include "server/write.h"
 
 #define WAIT_MAX_US 5000000
+#define COMPARED_MAX 1000000 /* pairs of keys */
 
 struct rebuild { /* rq->state of a command that is rebuilt */
     struct rebuild_spec spec;
-    struct record record;  /* of a slab value: place, ids and lengths are used later, no slices */
-    struct buf *buf;       /* the new value */
-    bool existed, loading; /* loading: the call for the old value has not returned */
-    int load_err;
-    uint64_t waiting_us; /* for memory, since; 0 = not yet */
+    struct record record; /* of a slab value: place, ids and lengths are used later, no slices */
+    struct buf *buf;      /* the new value */
+    bool existed;
+    struct request *rq;       /* while read is under way */
+    struct payload_read read; /* of the old value */
+    uint64_t waiting_us;      /* for memory, since; 0 = not yet */
     uint8_t model[RECORD_META_MAX], seq[RECORD_META_MAX];
     size_t model_len, seq_len;
 };
@@ -97,6 +99,8 @@ static void note_keys(struct request *rq, const struct entry_writer *unit)
     rq->built_on = calloc(1, sizeof(*rq->built_on));
     if (rq->built_on == NULL)
         PANIC("out of memory for a write");
+    rq->built_next = rq->server->rebuilding;
+    rq->server->rebuilding = rq;
     entry_begin(rq->built_on);
     while (entry_next(&r, &op) == 1) {
         if (op.op == OP_IF_MOD || op.key.len == 0)
@@ -112,7 +116,83 @@ void rebuild_drop(struct request *rq)
     request_drop_built(rq);
     for (struct request *child = rq->children; child != NULL; child = child->next)
         request_drop_built(child);
-    request_free_built_on(rq);
+    rebuild_end(rq);
+}
+
+/* ---- taking turns ------------------------------------------------------------------------ */
+
+static bool shares_a_key(const struct entry_writer *a, const struct entry_writer *b)
+{
+    struct entry_reader ra = entry_read_back(a);
+    struct entry_op x, y;
+
+    if ((uint64_t)a->count * b->count > COMPARED_MAX)
+        return true; /* it may, and to find out would take long */
+    while (entry_next(&ra, &x) == 1) {
+        struct entry_reader rb = entry_read_back(b);
+
+        while (entry_next(&rb, &y) == 1)
+            if (slice_eq(x.key, y.key) ||
+                ((y.op == OP_RENAME || y.op == OP_COPY) && slice_eq(x.key, y.body)))
+                return true;
+    }
+    return false;
+}
+
+static bool must_take_turns(const struct request *rq, const struct entry_writer *unit)
+{
+    for (const struct request *other = rq->server->rebuilding; other != NULL;
+         other = other->built_next)
+        if (shares_a_key(other->built_on, unit))
+            return true;
+    return false;
+}
+
+static void wait_for_turn(struct request *rq)
+{
+    struct request **at = &rq->server->rebuild_waiters;
+
+    while (*at != NULL)
+        at = &(*at)->wait_next;
+    *at = rq;
+    rq->wait_next = NULL;
+    request_hold(rq);
+}
+
+void rebuild_end(struct request *rq)
+{
+    struct server *s = rq->server;
+    struct request **at = &s->rebuilding;
+
+    if (rq->built_on == NULL)
+        return;
+    while (*at != rq)
+        at = &(*at)->built_next;
+    *at = rq->built_next;
+    entry_fini(rq->built_on);
+    free(rq->built_on);
+    rq->built_on = NULL;
+    if (s->rebuild_waiters != NULL) {
+        s->rebuild_ended = true;
+        server_wake(s);
+    }
+}
+
+void rebuild_turn(struct server *s)
+{
+    struct request *rq = s->rebuild_waiters;
+
+    if (!s->rebuild_ended)
+        return;
+    s->rebuild_ended = false;
+    s->rebuild_waiters = NULL;
+    while (rq != NULL) {
+        struct request *next = rq->wait_next;
+
+        write_resume(rq);
+        request_release(rq);
+        rq = next;
+    }
 }
 
 /* ---- building ---------------------------------------------------------------------------- */
@@ -147,25 +227,32 @@ static void keep_record(struct rebuild *b, const struct record *old)
         memcpy(b->seq, old->seq.ptr, old->seq.len);
 }
 
-static void fill(struct request *rq, struct slice old)
+/* The old value is at the front of the buffer: makes the new one of it. */
+static void change(struct request *rq)
 {
     struct rebuild *b = rq->state;
     uint8_t *out = buf_payload(b->buf);
     struct slice bytes = b->spec.bytes_arg > 0 ? rq->argv[b->spec.bytes_arg] : slice_of(NULL, 0);
-    struct upload *u;
+    struct upload *u = upload_new(b->buf);
 
-    if (old.len > 0)
-        memcpy(out, old.ptr, old.len);
-    if (b->spec.put_at > old.len)
-        memset(out + old.len, 0, b->spec.put_at - old.len);
-    if (bytes.len > 0)
-        memcpy(out + b->spec.put_at, bytes.ptr, bytes.len);
-    u = upload_new(b->buf);
     if (u == NULL)
         PANIC("out of memory for a write");
+    if (b->spec.put_at > b->record.length)
+        memset(out + b->record.length, 0, b->spec.put_at - b->record.length);
+    if (bytes.len > 0)
+        memcpy(out + b->spec.put_at, bytes.ptr, bytes.len);
     b->buf = NULL;
     request_set_built(rq, u);
     metric_add(&rq->server->metrics, METRIC_REBUILDS, 1);
+}
+
+static void copy_and_change(struct request *rq, const uint8_t *old)
+{
+    struct rebuild *b = rq->state;
+
+    if (b->record.length > 0)
+        memcpy(buf_payload(b->buf), old, b->record.length);
+    change(rq);
 }
 
 static struct request *top_of(struct request *rq)
@@ -198,16 +285,11 @@ static enum rebuild_next wait_for_memory(struct request *rq)
     return REBUILD_WAIT;
 }
 
-static bool same_payload(struct payload_id a, struct payload_id b)
-{
-    return a.seq == b.seq && a.boot == b.boot && a.node == b.node;
-}
-
 /* The bytes of a value that this transaction staged and still has in memory. */
 static const uint8_t *own_payload(const struct request *rq, struct payload_id id)
 {
     for (const struct staged *st = rq->staged; st != NULL; st = st->next)
-        if (st->placed && st->upload->buf != NULL && same_payload(st->req.id, id))
+        if (st->placed && st->upload->buf != NULL && payload_id_eq(st->req.id, id))
             return buf_payload(st->upload->buf);
     for (const struct request *child = rq->children; child != NULL; child = child->next) {
         const uint8_t *data = own_payload(child, id);
@@ -218,41 +300,71 @@ static const uint8_t *own_payload(const struct request *rq, struct payload_id id
     return NULL;
 }
 
-static void on_old_value(struct request *rq, int err, struct slice data, struct buf *buf)
+static const uint8_t *in_memory(const struct request *rq, struct payload_id id)
+{
+    const uint8_t *data = own_payload(rq, id);
+    const struct buf *kept = data == NULL ? tier_find(rq->server->tier, id) : NULL;
+
+    return kept != NULL ? buf_payload(kept) : data;
+}
+
+static void on_read(struct payload_read *r)
+{
+    struct rebuild *b = (struct rebuild *)((char *)r - offsetof(struct rebuild, read));
+    struct request *rq = b->rq;
+    struct server *s = rq->server;
+
+    s->rebuild_reads--;
+    if (r->err == ERR_CORRUPT) {
+        metric_add(&s->metrics, METRIC_CORRUPT, 1);
+        store_corrupt(s->store, rq->argv[1]);
+    }
+    if (r->err == 0)
+        change(rq);
+    else
+        top_of(rq)->stage_err = r->err;
+    resume(rq);
+    request_release(rq);
+}
+
+/* From the disk straight into the new value's buffer: one buffer a rebuild, so that a transaction
+ * never waits for memory that it holds itself. */
+static enum rebuild_next read_old(struct request *rq)
 {
     struct rebuild *b = rq->state;
+    int err;
 
-    (void)buf;
-    if (err == 0)
-        fill(rq, data);
-    b->load_err = err;
-    if (b->loading) {
-        b->loading = false; /* it came at once: load_old goes on */
-        return;
-    }
-    top_of(rq)->stage_err = err;
-    resume(rq);
+    b->rq = rq;
+    b->read = (struct payload_read){.place = b->record.place,
+                                    .id = b->record.payload,
+                                    .length = b->record.length,
+                                    .digest = b->record.digest,
+                                    .count = b->record.length,
+                                    .key_len = rq->argv[1].len,
+                                    .buf = b->buf,
+                                    .done = on_read};
+    memcpy(b->read.key, rq->argv[1].ptr, rq->argv[1].len);
+    err = store_read(rq->server->store, &b->read);
+    if (err != 0)
+        return refuse(rq, err);
+    rq->server->rebuild_reads++;
+    request_hold(rq);
+    return REBUILD_WAIT;
 }
 
 static enum rebuild_next load_old(struct request *rq)
 {
     struct rebuild *b = rq->state;
-    const uint8_t *own = own_payload(top_of(rq), b->record.payload);
+    const uint8_t *old;
     int err = buf_get(rq->server->pool, b->spec.length, &b->buf);
 
     if (err != 0)
         return err == ERR_AGAIN ? wait_for_memory(rq) : refuse(rq, err);
-    if (own != NULL) {
-        fill(rq, slice_of(own, b->record.length));
-        return REBUILD_AGAIN;
-    }
-    b->loading = true;
-    request_load(rq, rq->argv[1], &b->record, 0, b->record.length, on_old_value);
-    if (b->loading) {
-        b->loading = false;
-        return REBUILD_WAIT;
-    }
-    return b->load_err != 0 ? refuse(rq, b->load_err) : REBUILD_AGAIN;
+    old = in_memory(top_of(rq), b->record.payload); /* only now: buf_get makes the cache give way */
+    if (old == NULL)
+        return read_old(rq);
+    copy_and_change(rq, old);
+    return REBUILD_AGAIN;
 }
 
 /* ---- the trial --------------------------------------------------------------------------- */
@@ -286,7 +398,7 @@ static void on_need(void *ctx, uint32_t op, const struct record *old)
         return;
     n->err = buf_get(n->top->server->pool, b->spec.length, &b->buf);
     if (n->err == 0)
-        fill(n->rq, b->record.data);
+        copy_and_change(n->rq, b->record.data.ptr);
 }
 
 static enum rebuild_next too_long(struct request *rq)
@@ -301,6 +413,12 @@ static enum rebuild_next build(const struct need *n, const struct entry_writer *
 
     if (b->spec.length > length_max(n->top->server))
         return too_long(n->rq);
+    if (n->top->built_on == NULL && must_take_turns(n->top, unit)) {
+        request_drop_built(n->rq); /* an inline value was copied already */
+        request_keep_args(n->rq);
+        wait_for_turn(n->top);
+        return REBUILD_WAIT;
+    }
     if (n->top->built_on == NULL)
         note_keys(n->top, unit);
     request_keep_args(n->rq); /* the request goes on after its start */

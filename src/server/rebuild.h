@@ -8,7 +8,9 @@
  * Threads   loop
  * Owner     the built value belongs to the request (request_set_built)
  * Order     a unit with built values says "if no key of it has changed since"; if one has, all of
- *           them are dropped and it starts again. Later writes of the connection wait meanwhile
+ *           them are dropped and it starts again. Later writes of the connection wait meanwhile.
+ *           Two that need a rebuild and share a key take turns, first come, first served: else only
+ *           one of many clients that append to one value would get through at a time
  * Limits    proto-max-bulk-len, server->value_max: -ERR string exceeds maximum allowed size
  *           (proto-max-bulk-len); one value at a time is built, and its buffer is given back when
  *           it is durable
@@ -38,6 +40,8 @@ enum rebuild_next rebuild_unit(struct request *rq, struct entry_writer *unit);
 /* What the built values depend on, at the head of a new unit. */
 void rebuild_conditions(const struct request *rq, struct entry_writer *unit);
 void rebuild_drop(struct request *rq); /* a key changed: nothing that was built holds any more */
+void rebuild_end(struct request *rq);  /* applied or given up: those behind it may begin */
+void rebuild_turn(struct server *s);   /* they do */
 
 /* For plan(): a built value is there, so put it. */
 bool rebuild_done(const struct request *rq);

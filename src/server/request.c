@@ -17,6 +17,7 @@
 #include "base/err.h"
 #include "server/command.h"
 #include "server/conn_int.h"
+#include "server/rebuild.h"
 #include "server/reply.h"
 #include "server/server.h"
 #include "server/stats.h"
@@ -93,7 +94,7 @@ void request_free(struct request *rq)
         request_free(child);
     }
     free_staged(rq);
-    request_free_built_on(rq);
+    rebuild_end(rq);
     for (int i = 0; rq->uploads != NULL && i < rq->argc; i++)
         upload_free(rq->uploads[i]);
     if (rq->out != NULL && (rq->conn == NULL || rq->out != rq->conn->out))
@@ -451,15 +452,6 @@ void request_drop_built(struct request *rq)
         stage_release(store_stage(rq->server->store), st->req.place);
     upload_free(st->upload);
     free(st);
-}
-
-void request_free_built_on(struct request *rq)
-{
-    if (rq->built_on == NULL)
-        return;
-    entry_fini(rq->built_on);
-    free(rq->built_on);
-    rq->built_on = NULL;
 }
 
 /* A value between inline-max and what the parser receives directly: it came with the small

@@ -74,7 +74,8 @@ struct request {
     int64_t sum;                   /* results so far: commands count here */
     unsigned attempts;             /* rebuilds */
     uint64_t if_mod;               /* KVRANGE: of the value it began with */
-    struct entry_writer *built_on; /* conditions of built values; see rebuild.h */
+    struct entry_writer *built_on; /* rebuild.h: conditions of built values, or NULL */
+    struct request *built_next;    /* others that have some */
     /* for the command */
     void *state;
     void (*state_free)(void *state);
@@ -141,7 +142,6 @@ bool request_put(struct request *rq, struct entry_writer *unit, struct slice key
                  unsigned flags, struct op_put *put);
 /* A value made by a rebuild: takes the upload. Staged by the next request_put with STAGED_BUILT. */
 void request_set_built(struct request *rq, struct upload *built);
-void request_drop_built(struct request *rq);    /* the key changed: build again */
-void request_free_built_on(struct request *rq); /* its conditions */
+void request_drop_built(struct request *rq); /* the key changed: build again */
 
 #endif

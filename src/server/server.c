@@ -28,6 +28,7 @@
 #include "server/lmcache.h"
 #include "server/scan.h"
 #include "server/memory.h"
+#include "server/rebuild.h"
 #include "server/stats.h"
 #include "server/tx.h"
 
@@ -582,13 +583,14 @@ static void server_turn(struct server *s)
     s->again = false;
     run_ready(s);
     request_run_turn(s);
+    rebuild_turn(s);
     serve_waiters(s);
     plan_step(s, store_step(s->store));
     write_turn(s->write);
     flush_dirty(s);
     conn_reap(s);
-    if (s->ready != NULL || s->turn_waiters != NULL || s->space_freed || s->room_freed ||
-        s->dirty != NULL)
+    if (s->ready != NULL || s->turn_waiters != NULL || s->rebuild_ended || s->space_freed ||
+        s->room_freed || s->dirty != NULL)
         s->again = true;
     if (s->turn_us != 0) {
         uint64_t took_us = server_now_us(s) - s->turn_us;
@@ -670,7 +672,7 @@ static void stop_parts(struct server *s)
         conn_close(s->conns, "shutdown");
     conn_reap(s);
     request_replies_left(s);
-    while (!tier_idle(s->tier) || !stage_idle(store_stage(s->store))) {
+    while (!tier_idle(s->tier) || !stage_idle(store_stage(s->store)) || s->rebuild_reads > 0) {
         wait_for_others(s);
         stage_pump(store_stage(s->store));
         tier_on_space(s->tier);

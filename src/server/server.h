@@ -66,12 +66,15 @@ struct server {
     struct load_stats load; /* stats.c */
     struct conn *conns, *dirty, *ready, *closed;
     struct request *memory_waiters, *turn_waiters, *reply_waiters;
-    size_t reply_bytes;         /* of all replies not yet sent, values that they borrow included */
-    size_t multi_bytes;         /* of all commands queued in MULTI */
-    const void *long_listing;   /* the walk that goes on while replies are many */
-    struct conn_watch *watches; /* all of WATCH */
-    struct scan *scan;          /* SCAN cursors, cmd_scan.c */
-    struct conn *budget_head, *budget_tail; /* wait for payload room, FIFO */
+    size_t reply_bytes;       /* of all replies not yet sent, values that they borrow included */
+    size_t multi_bytes;       /* of all commands queued in MULTI */
+    const void *long_listing; /* the walk that goes on while replies are many */
+    struct request *rebuilding, *rebuild_waiters; /* rebuild.c */
+    bool rebuild_ended;                           /* the waiters may go on */
+    unsigned rebuild_reads;                       /* under way */
+    struct conn_watch *watches;                   /* all of WATCH */
+    struct scan *scan;                            /* SCAN cursors, cmd_scan.c */
+    struct conn *budget_head, *budget_tail;       /* wait for payload room, FIFO */
     uint64_t next_conn_id;
     unsigned nconns;
     uint8_t *scratch;           /* CONN_SCRATCH: one read at a time */

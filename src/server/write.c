@@ -221,6 +221,7 @@ static void proposed(struct request *rq)
 static void finish(struct request *rq)
 {
     proposed(rq);
+    rebuild_end(rq);
     tx_end(rq);
     request_release(rq);
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+from collections.abc import Callable
 
 import pytest
 
@@ -141,6 +142,71 @@ def test_multi_with_large_values(c: Client) -> None:
         same(got[4 * n + 1], value)
         assert got[4 * n + 2] == got[4 * n + 3] == len(value) + 1
         same(c.cmd("GET", f"k{n}"), value + b"+")
+
+
+def test_multi_of_one_large_value_many_times(c: Client) -> None:
+    """Every step changes what the one before it made."""
+    want = body(300_000)
+    c.ok("MULTI")
+    assert c.cmd("SET", "k0", want) == b"QUEUED"
+    for n in range(30):
+        piece = body(100, n)
+        want += piece
+        assert c.cmd("APPEND", f"k{n}", piece) == b"QUEUED"
+        assert c.cmd("RENAME", f"k{n}", f"k{n + 1}") == b"QUEUED"
+    got = c.cmd("EXEC")
+    assert got == [b"OK"] + [x for n in range(30) for x in (300_100 + 100 * n, b"OK")]
+    same(c.cmd("GET", "k30"), want)
+    assert c.cmd("DBSIZE") == 1
+
+
+@pytest.mark.ours
+def test_multi_that_needs_more_memory_than_there_is(new_server: Callable[..., Server]) -> None:
+    """Two values of 25 MiB and the change of one do not fit: refused, and nothing is kept."""
+    server = new_server(max_memory_bytes="64mb")
+    big = body(25 * MIB)
+    with server.client(timeout_s=30) as c:
+        c.ok("MULTI")
+        for command in (("SET", "a", big), ("APPEND", "a", "x"), ("RENAME", "a", "b")):
+            assert c.cmd(*command) == b"QUEUED"
+        assert c.cmd("EXEC") == [b"OK", len(big) + 1, b"OK"]
+        c.ok("MULTI")
+        for command in (("SET", "a", big), ("SET", "c", big), ("APPEND", "a", "x")):
+            assert c.cmd(*command) == b"QUEUED"
+        assert c.cmd("EXEC") == b"ERR out of memory"
+        assert c.cmd("EXISTS", "a", "b", "c") == 1
+        assert c.cmd("APPEND", "b", "y") == len(big) + 2
+        same(c.cmd("GET", "b"), big + b"xy")
+
+
+def test_many_clients_append_to_one_large_value(server: Server, c: Client) -> None:
+    """Each gets through, none is lost, whatever the order."""
+    start = body(20_000)
+    c.ok("SET", "k", start)
+    clients = [server.client(timeout_s=60) for _ in range(40)]
+    try:
+        for turn in range(4):
+            for n, client in enumerate(clients):
+                if turn % 2:
+                    client.send_cmd("MULTI")
+                client.send_cmd("APPEND", "k", b"%2d%d." % (n, turn))
+                if turn % 2:
+                    client.send_cmd("EXEC")
+        for turn in range(4):
+            for client in clients:
+                replies = [client.read() for _ in range(3 if turn % 2 else 1)]
+                length = replies[2][0] if turn % 2 else replies[0]  # type: ignore[index]
+                assert isinstance(length, int) and (length - len(start)) % 4 == 0, replies
+    finally:
+        for client in clients:
+            client.close()
+    got = c.cmd("GET", "k")
+    assert isinstance(got, bytes) and got.startswith(start)
+    tail = got[len(start) :]
+    pieces = [tail[i : i + 4] for i in range(0, len(tail), 4)]
+    assert sorted(pieces) == sorted(b"%2d%d." % (n, t) for n in range(40) for t in range(4))
+    for n in range(40):
+        assert [p[2:3] for p in pieces if p[:2] == b"%2d" % n] == [b"0", b"1", b"2", b"3"]
 
 
 def test_pipeline_of_a_thousand(c: Client) -> None:

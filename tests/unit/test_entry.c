@@ -394,6 +394,30 @@ TEST(lengths_of_a_put_must_add_up)
     CHECK_EQ_INT(changed_put(56 + 16, 8, 8192), 1);
 }
 
+/* A unit is looked at before it is finished, and its last op may still expect another. */
+TEST(a_writer_can_be_read_back)
+{
+    struct entry_writer w = {0};
+    struct entry_reader r;
+    struct entry_op op;
+
+    entry_begin(&w);
+    r = entry_read_back(&w);
+    CHECK_EQ_INT(entry_next(&r, &op), 0);
+    entry_u64(&w, OP_UNLESS, ENTRY_MORE, slice_str("a"), 1);
+    entry_key(&w, OP_DEL, ENTRY_MORE, slice_str("bc"));
+    r = entry_read_back(&w);
+    CHECK_EQ_INT(entry_next(&r, &op), 1);
+    CHECK_EQ_INT(op.op, OP_UNLESS);
+    CHECK_EQ_U64(entry_arg_u64(&op), 1);
+    CHECK_EQ_INT(entry_next(&r, &op), 1);
+    CHECK_EQ_INT(op.op, OP_DEL);
+    CHECK_EQ_INT(op.flags, ENTRY_MORE);
+    CHECK(slice_eq(op.key, slice_str("bc")));
+    CHECK_EQ_INT(entry_next(&r, &op), 0);
+    entry_fini(&w);
+}
+
 static void random_op(struct entry_writer *w)
 {
     static const enum op with_key[] = {OP_DEL, OP_PERSIST, OP_GETDEL};
