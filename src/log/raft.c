@@ -19,12 +19,13 @@
  * it. A status from libraft means the outcome is unknown; only NOTLEADER and NOSPACE returned by
  * raft_apply itself mean that it was not taken, and only then the buffer is still ours.
  *
- * Disk errors. A segment that cannot be made is tried again by libraft for ever; an entry under way
- * longer than STALL_MS is said in the log once per STALL_REPEAT_MS, with libraft's last message. A
- * write that fails would be tried again, too, but 0.22.1 does that on the wrong timer and dies in it
- * (SIGSEGV a disk_retry later): only its message tells us in time, and the process ends with that. A write that cannot even begin (no
- * descriptor for it) is refused and yet stays in libraft's own list, never written and in the way
- * of all that follows: the process ends, and a restart continues from the files.
+ * Disk errors. A segment that cannot be made is tried again by libraft for ever; an entry under
+ * way longer than STALL_MS is said in the log once per STALL_REPEAT_MS, with libraft's last
+ * message. A write that fails would be tried again, too, but 0.22.1 does that on the wrong timer
+ * and dies in it (SIGSEGV a disk_retry later): only its message tells us in time, and the process
+ * ends with that. A write that cannot even begin (no descriptor for it) is refused and yet stays in
+ * libraft's own list, never written and in the way of all that follows: the process ends, and a
+ * restart continues from the files.
  *
  * Stop. The flag `stopping` also ends every wait of the raft thread. raft_close cancels what is
  * under way (ERR_UNKNOWN); when libraft is done our handles close, uv_run returns, the last note

@@ -2,8 +2,8 @@
 /* The loop. Everything else in this directory is called from server_turn or from an event.
  *
  * Start: store_open, log_open, listeners (answering -LOADING), log_start; the log replays into the
- * inbox; on_started recovers the volumes and the server is ready. A new store first writes the entry
- * that names the cluster and takes a checkpoint.
+ * inbox; on_started recovers the volumes and the server is ready. A new store first writes the
+ * entry that names the cluster and takes a checkpoint.
  *
  * Stop (SIGTERM, SHUTDOWN): no new connections, nothing more is parsed, what is in flight finishes
  * within shutdown-timeout, replies leave, the log stops while the loop drains it, the store takes a

@@ -2,8 +2,8 @@
 /* fuzz_conf: conf files and command lines that nobody wrote.
  *
  * The first byte says which; arguments are separated by a byte 0. A refusal is one line that says
- * something. What was accepted is inside every row's range, and written by CONFIG REWRITE it is read
- * back as it was.
+ * something. What was accepted is inside every row's range, and written by CONFIG REWRITE it is
+ * read back as it was.
  */
 #include <ctype.h>
 

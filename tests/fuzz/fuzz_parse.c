@@ -109,7 +109,8 @@ static bool feed(struct run *r, const uint8_t *data, size_t len)
     return true;
 }
 
-/* Length of the piece at `at`. At most PIECES_MAX of them, or long inputs would take all the time. */
+/* Length of the piece at `at`. Long inputs have at most PIECES_MAX, or they would take all the
+ * time. */
 static size_t piece(enum cut cut, size_t len, size_t at, const uint8_t *control, uint32_t *step)
 {
     size_t n;

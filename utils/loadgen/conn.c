@@ -154,7 +154,7 @@ static int gather(struct load *l, struct conn *c, struct iovec iov[2])
             return 2;
         }
         part = head + r->size + 2 - skip;
-        memcpy(l->out + used, "\r\n" + (2 - part), part);
+        memcpy(l->out + used, &"\r\n"[2 - part], part);
         used += part;
     }
     iov[0].iov_len = used;
@@ -269,7 +269,7 @@ static size_t feed_body(struct load *l, struct conn *c, const uint8_t *data, siz
         value = part < r->size - c->at ? part : r->size - c->at;
     if (!value_check(&l->value, r->key, c->at, data, value))
         wrong(r, "bytes that are not its value");
-    if (part > value && memcmp(data + value, "\r\n" + (c->at + value - r->size), part - value) != 0)
+    if (part > value && memcmp(data + value, &"\r\n"[c->at + value - r->size], part - value) != 0)
         wrong(r, "a value without its end");
     c->at += part;
     l->bytes_got += value;
