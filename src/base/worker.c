@@ -134,6 +134,25 @@ void worker_submit(struct worker *w, struct job *job)
     pthread_mutex_unlock(&w->lock);
 }
 
+bool worker_recall(struct worker *w, struct job *job)
+{
+    struct msg **at;
+    bool found;
+
+    pthread_mutex_lock(&w->lock);
+    at = &w->head;
+    while (*at != NULL && *at != &job->msg)
+        at = &(*at)->next;
+    found = *at != NULL;
+    if (found) {
+        *at = job->msg.next;
+        if (*at == NULL)
+            w->tail = at;
+    }
+    pthread_mutex_unlock(&w->lock);
+    return found;
+}
+
 bool worker_step(struct worker *w)
 {
     struct job *job;

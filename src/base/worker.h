@@ -2,9 +2,10 @@
 /* worker: threads that execute jobs for the loop.
  *
  * Purpose   whatever may wait for a disk happens here; the loop only submits and hears back
- * Threads   worker_submit, worker_free: loop. work() runs on a worker thread, done() on the loop
+ * Threads   worker_submit, worker_recall, worker_free: loop. work() runs on a worker thread, done() on the loop
  * Owner     a job is embedded in the caller's struct; from submit until done() it belongs to the
- *           worker. Every submitted job gets exactly one done(), also at worker_free
+ *           worker. Every submitted job gets exactly one done(), also at worker_free, unless it is
+ *           recalled
  * Order     with one thread jobs execute one after another in the order submitted
  * Limits    none: the submitter bounds its jobs
  * Stepping  with 0 threads nothing runs until worker_step(): tests and simulation
@@ -31,6 +32,8 @@ struct worker *worker_new(const char *name, unsigned threads, struct inbox *inbo
 void worker_free(struct worker *w);
 
 void worker_submit(struct worker *w, struct job *job);
+/* True: no thread had begun the job, it is the caller's again, as if never submitted. */
+bool worker_recall(struct worker *w, struct job *job);
 bool worker_step(struct worker *w); /* 0 threads only: runs one job; false = none waits */
 
 #endif

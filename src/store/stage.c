@@ -2,7 +2,8 @@
 /* Happy path: requests wait in their lane in the order of submit; stage_pump gives the first ones
  * neighbouring slots in one volume, fills their header pages, and sends them to the write worker
  * as one job: one pwritev over header and payload of each, one fdatasync. When it is done they are
- * answered in order. No timer: what arrives while a job runs makes up the next one.
+ * answered in order. No timer: what arrives while a job runs makes up the next one, which grows
+ * until the worker begins it.
  *
  * Two lanes, writes and MOVEs: a write that waits for space must not stand in front of the MOVE
  * that makes it. Order is kept within a lane. STAGE_JOBS are under way over both lanes, so the
@@ -44,7 +45,8 @@ enum req_state { REQ_QUEUED = 1, REQ_WRITING, REQ_DONE };
 struct lane {
     struct stage_req *head, **tail;
     bool answering;
-    unsigned writing; /* its jobs under way */
+    unsigned writing;       /* its jobs under way */
+    struct write_job *last; /* the newest of them */
 };
 
 struct write_job {
@@ -189,6 +191,8 @@ static void write_done(struct job *job)
         settle(s, j, j->reqs[i]);
     j->busy = false;
     lane->writing--;
+    if (lane->last == j)
+        lane->last = NULL;
     answer(s, lane);
     stage_pump(s);
 }
@@ -268,15 +272,21 @@ static bool joins(const struct stage *s, const struct write_job *j, const struct
             volumes_continues(s->config.volumes, next, r->digest->length, r->moving));
 }
 
+static struct stage_req *first_queued(const struct lane *lane)
+{
+    struct stage_req *r = lane->head;
+
+    while (r != NULL && r->state != REQ_QUEUED)
+        r = r->next;
+    return r;
+}
+
 /* Fills j from the lane. Requests without a slot to come are finished on the way. */
 static void collect(struct stage *s, struct lane *lane, struct write_job *j)
 {
-    struct stage_req *r = lane->head;
+    struct stage_req *r = first_queued(lane);
     struct place p;
 
-    j->count = 0;
-    while (r != NULL && r->state != REQ_QUEUED)
-        r = r->next;
     for (; r != NULL && r->state == REQ_QUEUED; r = r->next) {
         int err;
 
@@ -300,24 +310,50 @@ static struct write_job *idle_job(struct stage *s)
     return NULL;
 }
 
-static bool pump_lane(struct stage *s, struct lane *lane)
+static void begin_job(struct stage *s, struct lane *lane, struct write_job *j)
 {
-    struct write_job *j = idle_job(s);
-
-    if (j == NULL)
-        return false;
-    collect(s, lane, j);
-    if (j->count == 0)
-        return false;
     j->stage = s;
     j->busy = true;
-    lane->writing++;
     j->err = 0;
     j->job.work = write_work;
     j->job.done = write_done;
+    lane->last = j;
+    lane->writing++;
     s->stats.jobs++;
+}
+
+/* The lane's last job, when it has room for r and waits for the worker. */
+static struct write_job *waiting_job(struct stage *s, struct lane *lane, const struct stage_req *r)
+{
+    struct write_job *j = lane->last;
+
+    if (j == NULL || !joins(s, j, r) || !worker_recall(s->config.writer, &j->job))
+        return NULL;
+    return j;
+}
+
+static bool pump_lane(struct stage *s, struct lane *lane)
+{
+    struct stage_req *r = first_queued(lane);
+    struct write_job *j;
+    size_t before = 0;
+
+    if (r == NULL)
+        return false;
+    j = waiting_job(s, lane, r);
+    if (j != NULL)
+        before = j->count;
+    else if ((j = idle_job(s)) == NULL)
+        return false;
+    else
+        j->count = 0;
+    collect(s, lane, j);
+    if (j->count == 0)
+        return false;
+    if (before == 0)
+        begin_job(s, lane, j);
     worker_submit(s->config.writer, &j->job);
-    return true;
+    return j->count > before;
 }
 
 /* --- public ------------------------------------------------------------------------------- */

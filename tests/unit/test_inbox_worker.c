@@ -306,4 +306,35 @@ TEST(stepping_runs_one_job_at_a_time)
     inbox_free(loop.in);
 }
 
+TEST(a_job_that_nobody_began_can_be_recalled)
+{
+    struct task t[4];
+    struct worker *w;
+
+    make_tasks(t, 4);
+    w = worker_new("step", 0, loop.in);
+    CHECK(!worker_recall(w, &t[0].job));
+    for (int i = 0; i < 3; i++)
+        worker_submit(w, &t[i].job);
+    CHECK(worker_recall(w, &t[1].job)); /* from the middle */
+    CHECK(!worker_recall(w, &t[1].job));
+    CHECK(worker_recall(w, &t[2].job)); /* the last one */
+    worker_submit(w, &t[3].job);
+    worker_submit(w, &t[1].job);
+    CHECK(worker_step(w));
+    CHECK(!worker_recall(w, &t[0].job)); /* worked on: its done() comes */
+    CHECK(worker_step(w) && worker_step(w));
+    CHECK(!worker_step(w));
+    CHECK_EQ_U64(inbox_drain(loop.in, 10), 3);
+    CHECK_EQ_INT(t[0].finished, 1);
+    CHECK_EQ_INT(t[1].finished, 1);
+    CHECK_EQ_INT(t[2].finished, 0);
+    CHECK_EQ_INT(t[3].finished, 1);
+    worker_submit(w, &t[2].job);
+    CHECK(worker_recall(w, &t[2].job)); /* the only one */
+    CHECK(!worker_step(w));
+    worker_free(w);
+    inbox_free(loop.in);
+}
+
 TEST_MAIN

@@ -170,6 +170,57 @@ TEST(a_moved_payload_keeps_its_id)
     finish(&g);
 }
 
+TEST(what_arrives_joins_the_job_that_waits)
+{
+    struct item it[4];
+    struct rig g;
+
+    start(&g, 4);
+    for (int i = 0; i < 4; i++) {
+        submit(&g, &it[i], MB, false);
+        stage_pump(g.stage);
+        if (i == 0)
+            CHECK(worker_step(g.writer)); /* written; its answer is not in yet */
+    }
+    CHECK_EQ_U64(stats(&g).jobs, 2);
+    CHECK_EQ_INT(g.fault.writes, 1);
+    rig_run(&g);
+    CHECK_EQ_INT(g.fault.writes, 2);
+    CHECK_EQ_INT(g.fault.syncs, 2);
+    for (unsigned i = 0; i < 4; i++) {
+        CHECK_EQ_INT(it[i].req.err, 0);
+        CHECK_EQ_INT(it[i].order, i + 1);
+        check_on_disk(&g, &it[i]);
+        release(&g, &it[i]);
+    }
+    finish(&g);
+}
+
+/* A job that waits takes no more than a fresh one would. */
+TEST(a_waiting_job_keeps_its_limit)
+{
+    struct item it[5];
+    struct rig g;
+
+    answers = 0;
+    rig_init(&g, 8);
+    g.volume_size = 48 * MB;
+    rig_start(&g, NULL, 0);
+    for (int i = 0; i < 5; i++) {
+        submit(&g, &it[i], 6 * MB, false);
+        stage_pump(g.stage);
+    }
+    CHECK_EQ_U64(stats(&g).jobs, STAGE_JOBS); /* of two each; the fifth waits */
+    rig_run(&g);
+    CHECK_EQ_U64(stats(&g).jobs, 3);
+    for (unsigned i = 0; i < 5; i++) {
+        CHECK_EQ_INT(it[i].order, i + 1);
+        check_on_disk(&g, &it[i]);
+        release(&g, &it[i]);
+    }
+    finish(&g);
+}
+
 TEST(jobs_are_cut_at_their_byte_limit_and_two_are_under_way)
 {
     struct item it[6];
