@@ -12,9 +12,10 @@
  * Waits     reading stops while: a command must wait for earlier ones, CONN_PENDING_MAX requests
  *           or CONN_OUT_HIGH reply bytes are unsent, or the payload budget has no room (FIFO)
  * Limits    CONN_TURN_READ bytes, CONN_TURN_COMMANDS and CONN_TURN_US per loop turn, then others
- *           come first. While all replies together are above REPLIES_HIGH, no second one is begun
- *           on a connection before the first has left
- * Source    storage facts §3.3: recv straight into the payload buffer, ≤ 1 MiB a wake-up
+ *           come first; CONN_TURN_RECEIVE bytes of large values over all connections. While all
+ *           replies together are above REPLIES_HIGH, no second one is begun on a connection before
+ *           the first has left
+ * Source    recv straight into the payload buffer [M, DESIGN §4.1]
  */
 #ifndef SERVER_CONN_H
 #define SERVER_CONN_H
@@ -26,6 +27,7 @@
 #include "server/request.h"
 
 #define CONN_TURN_READ ((size_t)1 << 20)
+#define CONN_TURN_RECEIVE ((size_t)2 << 20)
 #define CONN_TURN_COMMANDS 512
 #define CONN_TURN_US 500 /* commands of one connection before others come */
 #define CONN_TURN_WRITE ((size_t)2 << 20)
@@ -68,7 +70,10 @@ struct conn {
     size_t multi_bytes; /* of the commands queued in MULTI */
     size_t too_big;     /* length of a bulk of it that was read away */
     uint64_t wait_since_us;
-    struct upload *upload; /* the bulk being received; the parser owns it */
+    struct upload *upload;  /* the bulk being received; the parser owns it */
+    uint64_t upload_number; /* in the order in which bulks were opened */
+    bool receiver;          /* has bytes of a large bulk, until the turn begins */
+    struct conn *receiver_next;
     /* requests in order */
     struct request *head, **tail;
     unsigned pending, pending_writes, unproposed;
@@ -103,6 +108,7 @@ void conn_resume(struct conn *c); /* something it may have waited for has happen
 void conn_on_proposed(struct conn *c);
 void conn_flush(struct conn *c); /* turn's end */
 void conn_ready_run(struct conn *c);
+void conn_receive_turn(struct server *s); /* turn's start: bytes of large values */
 void conn_budget_available(struct server *s); /* those that wait for budget, FIFO */
 void conn_check_timeouts(struct server *s, uint64_t now_us);
 void conn_unwatch(struct conn *c);

@@ -1,10 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /* Bytes of a connection.
  *
- * Reading. A wake-up reads at most CONN_TURN_READ bytes: into the shared scratch while requests
- * are small, straight into the payload buffer while a large bulk is open. Reading stops (the event
- * is removed, so TCP pushes back) whenever a complete command may not start yet or a bulk finds no
- * room in the budget; what the scratch still held is kept in c->in and parsed first later.
+ * Reading. A wake-up reads at most CONN_TURN_READ bytes into the shared scratch. While a large bulk
+ * is open, a connection that has bytes only says so; the turn then receives CONN_TURN_RECEIVE
+ * bytes straight into payload buffers, of the bulk that was opened first. Taken a piece at a time
+ * in rotation, eight values would all be complete at the same moment, with the disk idle before
+ * and the clients after it; one after the other, the first is being written while the next comes.
+ * Reading stops (the event is removed, so TCP pushes back) whenever a complete command may not
+ * start yet or a bulk finds no room in the budget; what the scratch still held is kept in c->in
+ * and parsed first later.
  *
  * Budget. A bulk reserves its whole length before its first byte is received. Waiting connections
  * form one FIFO. One that holds bulks of an unfinished command or MULTI and waits for more could
@@ -141,6 +145,7 @@ static int open_direct(struct conn *c)
         return 0;
     }
     c->upload = u;
+    c->upload_number = ++c->server->uploads;
     c->held_bytes += buf->space;
     parse_direct(&c->parse, buf_payload(buf), u);
     return 0;
@@ -318,6 +323,23 @@ static bool receive(struct conn *c, size_t *budget)
     return (size_t)n == want;
 }
 
+static bool receives_large(struct conn *c)
+{
+    uint8_t *dst;
+    size_t left;
+
+    return parse_window(&c->parse, &dst, &left) && left > CONN_SCRATCH;
+}
+
+static void join_receivers(struct conn *c)
+{
+    if (c->receiver || c->state != CONN_OPEN)
+        return;
+    c->receiver = true;
+    c->receiver_next = c->server->receivers;
+    c->server->receivers = c;
+}
+
 void conn_on_readable(int fd, short what, void *arg)
 {
     struct conn *c = arg;
@@ -325,9 +347,42 @@ void conn_on_readable(int fd, short what, void *arg)
 
     (void)fd;
     (void)what;
-    while (c->state == CONN_OPEN && c->reading && budget > 0)
+    while (c->state == CONN_OPEN && c->reading && budget > 0) {
+        if (receives_large(c)) {
+            join_receivers(c);
+            return;
+        }
         if (!receive(c, &budget))
-            break;
+            return;
+    }
+}
+
+static struct conn *take_oldest_receiver(struct server *s)
+{
+    struct conn **oldest = &s->receivers, *c;
+
+    for (struct conn **at = &s->receivers; *at != NULL; at = &(*at)->receiver_next)
+        if ((*at)->upload_number < (*oldest)->upload_number)
+            oldest = at;
+    c = *oldest;
+    *oldest = c->receiver_next;
+    c->receiver = false;
+    return c;
+}
+
+void conn_receive_turn(struct server *s)
+{
+    size_t budget = CONN_TURN_RECEIVE;
+
+    while (s->receivers != NULL) {
+        struct conn *c = take_oldest_receiver(s);
+
+        if (budget == 0)
+            conn_note_progress(c, 0, true); /* it has sent; the wait is ours */
+        while (budget > 0 && c->state == CONN_OPEN && c->reading)
+            if (!receive(c, &budget))
+                break;
+    }
 }
 
 /* Ready list: what was held back goes on, then the socket. */

@@ -581,6 +581,7 @@ static void plan_step(struct server *s, uint64_t wait_us)
 static void server_turn(struct server *s)
 {
     s->again = false;
+    conn_receive_turn(s);
     run_ready(s);
     request_run_turn(s);
     rebuild_turn(s);

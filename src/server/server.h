@@ -64,7 +64,8 @@ struct server {
     struct metric_hist turns; /* how long turns take, waiting for events not counted */
     uint64_t timer_ticks;
     struct load_stats load; /* stats.c */
-    struct conn *conns, *dirty, *ready, *closed;
+    struct conn *conns, *dirty, *ready, *receivers, *closed;
+    uint64_t uploads; /* opened so far */
     struct request *memory_waiters, *turn_waiters, *reply_waiters;
     size_t reply_bytes;       /* of all replies not yet sent, values that they borrow included */
     size_t multi_bytes;       /* of all commands queued in MULTI */
