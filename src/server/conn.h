@@ -108,7 +108,7 @@ void conn_resume(struct conn *c); /* something it may have waited for has happen
 void conn_on_proposed(struct conn *c);
 void conn_flush(struct conn *c); /* turn's end */
 void conn_ready_run(struct conn *c);
-void conn_receive_turn(struct server *s); /* turn's start: bytes of large values */
+void conn_receive_turn(struct server *s);     /* turn's start: bytes of large values */
 void conn_budget_available(struct server *s); /* those that wait for budget, FIFO */
 void conn_check_timeouts(struct server *s, uint64_t now_us);
 void conn_unwatch(struct conn *c);
