@@ -211,29 +211,87 @@ def test_data_dir_is_a_file(new_server: Callable[..., Server], tmp_path: Path) -
     assert str(path) in refused(new_server(start=False, data_dir=str(path / "deeper")))
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")
-def test_missing_permission(new_server: Callable[..., Server], tmp_path: Path) -> None:
-    """As nobody on a folder of root's: the folder and the reason are named."""
-    for folder in (tmp_path, *tmp_path.parents):
-        if folder.owner() == "root" and folder.stat().st_mode & 0o001 == 0:
-            folder.chmod(folder.stat().st_mode | 0o001)
+@pytest.fixture
+def as_nobody(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[bytes]]:
+    """Runs the server in tmp_path without root's rights, which would open every folder.
+
+    Its own binary, conf and data are named from there, so that nothing above tmp_path needs to be
+    open to others, and nothing above it is touched.
+    """
+    tmp_path.chmod(0o755)
     binary = tmp_path / "sldmkv-server"
     shutil.copy(server_binary("ours"), binary)
     binary.chmod(0o755)
-    locked = tmp_path / "locked"
-    locked.mkdir(mode=0o700)
-    for place in (locked, locked / "data"):
-        done = subprocess.run(
-            [str(binary), "--data-dir", str(place), "--port", str(free_port())],
-            user=65534,
-            group=65534,
-            extra_groups=[],
+    dropped: dict[str, object] = {}
+    if os.geteuid() == 0:
+        dropped = {"user": 65534, "group": 65534, "extra_groups": []}
+
+    def run(*args: str) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(
+            ["./sldmkv-server", *args, "--port", str(free_port())],
+            cwd=tmp_path,
             capture_output=True,
             timeout=20,
+            check=False,
+            **dropped,  # type: ignore[call-overload]
         )
-        said = (done.stdout + done.stderr).decode()
-        assert done.returncode == 1, said
-        assert str(locked) in said and "ermission denied" in said, said
+
+    return run
+
+
+def test_missing_permission(
+    as_nobody: Callable[..., subprocess.CompletedProcess[bytes]], tmp_path: Path
+) -> None:
+    """The place and the reason are named: a folder, a folder in it, a conf file, a data dir."""
+    locked = tmp_path / "locked"
+    locked.mkdir(mode=0o000)
+    conf = tmp_path / "x.conf"
+    conf.write_text("timeout 0\n")
+    conf.chmod(0o000)
+    readable = tmp_path / "readable"  # may be looked at, but nothing can be made in it
+    readable.mkdir(mode=0o555)
+    try:
+        for args, place in (
+            (("--data-dir", "locked"), "locked"),
+            (("--data-dir", "locked/data"), "locked"),
+            (("--data-dir", "readable"), "readable"),
+            (("--data-dir", "readable/data"), "readable"),
+            (("x.conf", "--data-dir", "readable"), "x.conf"),
+        ):
+            done = as_nobody(*args)
+            said = (done.stdout + done.stderr).decode()
+            assert done.returncode == 1, (args, said)
+            assert place in said and "ermission denied" in said, (args, said)
+            assert "READY" not in said and "Ready to accept" not in said
+    finally:
+        locked.chmod(0o700)
+        readable.chmod(0o700)
+
+
+def test_a_file_of_the_data_dir_without_permission(
+    new_server: Callable[..., Server],
+    as_nobody: Callable[..., subprocess.CompletedProcess[bytes]],
+    tmp_path: Path,
+) -> None:
+    """What root once made is not to be read by the service's user: refused, and nothing changed."""
+    data = tmp_path / "data"
+    server = new_server(data_dir=str(data))
+    with server.client() as c:
+        c.ok("SET", "k", "v")
+    server.stop()
+    data.chmod(0o777)
+    for path in data.rglob("*"):
+        path.chmod(0o777 if path.is_dir() else 0o666)
+    index = data / "index.mdb"
+    index.chmod(0o000)
+    done = as_nobody("--data-dir", "data")
+    said = (done.stdout + done.stderr).decode()
+    assert done.returncode == 1, said
+    assert "index.mdb" in said and "ermission denied" in said, said
+    index.chmod(0o600)
+    server.start()
+    with server.client() as c:
+        assert c.cmd("GET", "k") == b"v"
 
 
 def test_unix_socket(new_server: Callable[..., Server], tmp_path: Path) -> None:
