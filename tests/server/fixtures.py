@@ -107,12 +107,10 @@ class Factory:
     def close(self) -> None:
         problems = []
         for server in self.made:
-            if server.proc is None:
-                continue
             try:
                 if server.alive():
                     server.stop()
-                elif server.log_path.exists():
+                elif server.proc is not None and server.log_path.exists():
                     server.check_log()
             except AssertionError as e:
                 problems.append(str(e))

@@ -27,7 +27,7 @@ STOP_TIMEOUT_S = 30.0
 REPLY_TIMEOUT_S = 20.0
 
 # Bounded, so that many servers fit on one disk; room for the largest value Redis takes.
-SMALL_STORE = {"max-store-bytes": "8gb", "volume-size": "1gb"}
+SMALL_STORE = {"max-store-bytes": "2gb", "volume-size": "256mb"}
 
 Arg = bytes | bytearray | memoryview | str | int | float
 
