@@ -67,6 +67,7 @@ static void debug_sleep(struct request *rq)
     rq->state = timer;
     rq->state_free = free_timer;
     request_hold(rq);
+    event_base_update_cache_time(rq->server->base); /* the pause begins now, not with this turn */
     evtimer_add(timer, &tv);
 }
 
