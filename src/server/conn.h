@@ -12,9 +12,9 @@
  * Waits     reading stops while: a command must wait for earlier ones, CONN_PENDING_MAX requests
  *           or CONN_OUT_HIGH reply bytes are unsent, or the payload budget has no room (FIFO)
  * Limits    CONN_TURN_READ bytes, CONN_TURN_COMMANDS and CONN_TURN_US per loop turn, then others
- *           come first; CONN_TURN_RECEIVE bytes of large values over all connections. While all
- *           replies together are above REPLIES_HIGH, no second one is begun on a connection before
- *           the first has left
+ *           come first; CONN_TURN_RECEIVE bytes of large values and CONN_TURN_SEND of large
+ *           replies over all connections. While all replies together are above REPLIES_HIGH, no
+ *           second one is begun on a connection before the first has left
  * Source    recv straight into the payload buffer [M, DESIGN §4.1]
  */
 #ifndef SERVER_CONN_H
@@ -27,10 +27,10 @@
 #include "server/request.h"
 
 #define CONN_TURN_READ ((size_t)1 << 20)
-#define CONN_TURN_RECEIVE ((size_t)2 << 20)
+#define CONN_TURN_RECEIVE ((size_t)512 << 10)
 #define CONN_TURN_COMMANDS 512
 #define CONN_TURN_US 500 /* commands of one connection before others come */
-#define CONN_TURN_WRITE ((size_t)2 << 20)
+#define CONN_TURN_SEND ((size_t)1 << 20)
 #define CONN_PENDING_MAX 1024
 #define CONN_OUT_HIGH ((size_t)1 << 20)
 #define CONN_SCRATCH ((size_t)64 << 10)
@@ -80,7 +80,8 @@ struct conn {
     bool unproposed_staged; /* all of those go through the stage */
     /* output */
     struct evbuffer *out;
-    bool dirty; /* in the server's list of those to flush at turn's end */
+    uint64_t output_number; /* in the order in which outputs became large; 0: small */
+    bool dirty;             /* in the server's list of those to flush at turn's end */
     struct conn *dirty_next;
     bool ready; /* in the list of those that go on next turn */
     struct conn *ready_next;
@@ -106,7 +107,7 @@ void conn_reap(struct server *s);                    /* frees CLOSED ones; turn'
 void conn_on_request_done(struct conn *c, struct request *rq);
 void conn_resume(struct conn *c); /* something it may have waited for has happened */
 void conn_on_proposed(struct conn *c);
-void conn_flush(struct conn *c); /* turn's end */
+void conn_send_turn(struct server *s); /* turn's end: replies */
 void conn_ready_run(struct conn *c);
 void conn_receive_turn(struct server *s);     /* turn's start: bytes of large values */
 void conn_budget_available(struct server *s); /* those that wait for budget, FIFO */

@@ -14,8 +14,9 @@
  * form one FIFO. One that holds bulks of an unfinished command or MULTI and waits for more could
  * wait for ever when all do so: conn_break_deadlock ends the first of them with an error.
  *
- * Writing. Replies of a turn are written at its end; what the socket does not take waits for
- * EV_WRITE, and above CONN_OUT_HIGH unsent bytes no further command starts.
+ * Writing. Replies of a turn are written at its end, small ones first and whole, then
+ * CONN_TURN_SEND bytes of large ones in the order in which they became large. What the socket does
+ * not take waits for EV_WRITE, and above CONN_OUT_HIGH unsent bytes no further command starts.
  */
 #include <errno.h>
 #include <event2/buffer.h>
@@ -412,37 +413,88 @@ void conn_ready_run(struct conn *c)
 
 /* ---- writing ----------------------------------------------------------------------------- */
 
-void conn_flush(struct conn *c)
+/* Writes up to `most` bytes; returns how many. What is left goes on when the socket has room, or in
+ * the next turn when it still has. */
+static size_t flush(struct conn *c, size_t most)
 {
-    size_t before = evbuffer_get_length(c->out);
+    size_t before = evbuffer_get_length(c->out), left;
     int n = 0;
 
     if (c->state == CONN_CLOSED)
-        return;
+        return 0;
     if (before > 0) {
-        n = evbuffer_write_atmost(c->out, c->fd, (ev_ssize_t)CONN_TURN_WRITE);
+        n = evbuffer_write_atmost(c->out, c->fd, (ev_ssize_t)most);
         if (n < 0 && errno != EAGAIN && errno != EINTR) {
             conn_close(c, "write error");
-            return;
+            return 0;
         }
     }
+    if (n < 0)
+        n = 0;
+    left = evbuffer_get_length(c->out);
     if (n > 0) {
         c->bytes_out += (uint64_t)n;
         metric_add(&c->server->metrics, METRIC_BYTES_OUT, (uint64_t)n);
-        conn_note_progress(c, (size_t)n, (size_t)n == before);
+        conn_note_progress(c, (size_t)n, left == 0);
     }
-    want_write(c, evbuffer_get_length(c->out) > 0);
+    if (left > 0 && (size_t)n == most)
+        conn_mark_dirty(c);
+    else
+        want_write(c, left > 0);
     if (!output_full(c) && c->head != NULL && c->head->pace != NULL)
         make_ready(c);
     if (c->have_command && !output_full(c))
         conn_resume(c);
-    if (c->state == CONN_CLOSING && c->head == NULL && evbuffer_get_length(c->out) == 0)
+    if (c->state == CONN_CLOSING && c->head == NULL && left == 0)
         conn_close(c, "closed by server");
+    return (size_t)n;
+}
+
+/* Takes from the list the one whose output became large first. */
+static struct conn *take_oldest_sender(struct conn **list)
+{
+    struct conn **oldest = list, *c;
+
+    for (struct conn **at = list; *at != NULL; at = &(*at)->dirty_next)
+        if ((*at)->output_number < (*oldest)->output_number)
+            oldest = at;
+    c = *oldest;
+    *oldest = c->dirty_next;
+    return c;
+}
+
+void conn_send_turn(struct server *s)
+{
+    struct conn *c = s->dirty, *large = NULL, *next;
+    size_t budget = CONN_TURN_SEND;
+
+    s->dirty = NULL;
+    for (; c != NULL; c = next) {
+        next = c->dirty_next;
+        c->dirty = false;
+        if (evbuffer_get_length(c->out) <= CONN_SCRATCH) {
+            c->output_number = 0;
+            flush(c, CONN_SCRATCH);
+            continue;
+        }
+        if (c->output_number == 0)
+            c->output_number = ++s->outputs;
+        c->dirty_next = large;
+        large = c;
+    }
+    while (large != NULL && budget > 0) {
+        c = take_oldest_sender(&large);
+        budget -= flush(c, budget);
+    }
+    for (c = large; c != NULL; c = next) {
+        next = c->dirty_next;
+        conn_mark_dirty(c);
+    }
 }
 
 void conn_on_writable(int fd, short what, void *arg)
 {
     (void)fd;
     (void)what;
-    conn_flush(arg);
+    conn_mark_dirty(arg);
 }

@@ -537,20 +537,6 @@ static void run_ready(struct server *s)
     }
 }
 
-static void flush_dirty(struct server *s)
-{
-    struct conn *c = s->dirty;
-
-    s->dirty = NULL;
-    while (c != NULL) {
-        struct conn *next = c->dirty_next;
-
-        c->dirty = false;
-        conn_flush(c);
-        c = next;
-    }
-}
-
 static void serve_waiters(struct server *s)
 {
     if (s->space_freed) {
@@ -588,7 +574,7 @@ static void server_turn(struct server *s)
     serve_waiters(s);
     plan_step(s, store_step(s->store));
     write_turn(s->write);
-    flush_dirty(s);
+    conn_send_turn(s);
     conn_reap(s);
     if (s->ready != NULL || s->turn_waiters != NULL || s->rebuild_ended || s->space_freed ||
         s->room_freed || s->dirty != NULL)

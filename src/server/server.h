@@ -65,7 +65,7 @@ struct server {
     uint64_t timer_ticks;
     struct load_stats load; /* stats.c */
     struct conn *conns, *dirty, *ready, *receivers, *closed;
-    uint64_t uploads; /* opened so far */
+    uint64_t uploads, outputs; /* large ones so far */
     struct request *memory_waiters, *turn_waiters, *reply_waiters;
     size_t reply_bytes;       /* of all replies not yet sent, values that they borrow included */
     size_t multi_bytes;       /* of all commands queued in MULTI */
