@@ -141,8 +141,7 @@ static const struct config_row *row_of(const struct request *rq, int i)
     return config_find((const char *)rq->argv[i].ptr, rq->argv[i].len);
 }
 
-/* Some of what Redis can change is fixed here; a client that sets it to what it is meets no error.
- * */
+/* Some of what Redis can change is fixed here; who sets it to what it is meets no error. */
 static bool is_so_already(const struct request *rq, int i)
 {
     const struct config_row *row = row_of(rq, i);
