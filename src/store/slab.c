@@ -2,9 +2,8 @@
 /* Making a volume file, happy path:
  *   1. a temporary name, blocks for the whole size reserved with fallocate(KEEP_SIZE): a full disk
  *      is met here, as an error. Without KEEP_SIZE LMDB takes the zeros for a damaged file
- *   2. an LMDB environment in it, mapped writable (MDB_WRITEMAP) for this step only: the commit
- *   then
- *      writes LMDB's own few pages and not gigabytes of payload area
+ *   2. an LMDB environment in it, mapped writable (MDB_WRITEMAP) for this step only: the
+ *      commit then writes LMDB's own few pages and not gigabytes of payload area
  *   3. one value over all but SPARE_PAGES of the file, reserved, never filled by LMDB; the volume
  *      header goes into it before the commit
  *   4. commit, sync, close LMDB; fsync; rename; fsync of the directory

@@ -20,7 +20,8 @@
  * and every read compares the id.
  *
  * Failure modes. A doubtful write or sync, a damaged or missing file: FAILED, for ever: no slots,
- * no recycling; what was durable there is still read and verified. A format that fails is counted,
+ * no recycling; what was durable there is still read and verified; when nothing of it is left the
+ * file goes (volume_drop.c). A format that fails is counted,
  * remembered (volumes_alloc answers with its error while nothing is FREE) and tried again after
  * FORMAT_RETRY_MS.
  */
@@ -151,6 +152,22 @@ static void add_pins(struct volumes *v, struct volume *vol, int n)
     count_in(v, vol);
 }
 
+void volumes_remove(struct volumes *v, size_t at)
+{
+    struct volume *vol = v->list[at];
+
+    ASSERT(vol->live_records == 0 && vol->pins == 0);
+    ASSERT(vol != v->open[0] && vol != v->open[1]);
+    count_out(v, vol);
+    v->totals.files -= volume_has_file(vol);
+    v->by_number[vol->number] = NULL;
+    v->count--;
+    memmove(v->list + at, v->list + at + 1, (v->count - at) * sizeof(*v->list));
+    slab_close(&vol->slab);
+    free(vol->hits);
+    free(vol);
+}
+
 void volumes_close(struct volumes *v)
 {
     if (v == NULL)
@@ -179,8 +196,9 @@ static void format_work(struct job *job)
     struct volume_format *f = (struct volume_format *)(void *)job;
     const struct volumes_config *c = &f->volumes->config; /* fixed after open */
 
+    /* ERR_EXISTS: the attempt before this one made it whole and could then not open it. */
     f->err = slab_format(c->io, c->dir, f->number, c->volume_size, c->uuid);
-    if (f->err == 0)
+    if (f->err == 0 || f->err == ERR_EXISTS)
         f->err = slab_open(c->dir, f->number, c->uuid, &f->slab);
 }
 
@@ -493,6 +511,7 @@ void volumes_checkpointed(struct volumes *v)
 
     ASSERT(v->frozen);
     v->frozen = false;
+    volumes_drop_failed(v);
     for (size_t i = 0; i < v->count; i++) {
         struct volume *vol = v->list[i];
 

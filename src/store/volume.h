@@ -9,7 +9,7 @@
  *   FREE      format done, checkpoint  nothing refers to it, refs = pins = 0  OPEN
  *   OPEN      volumes_alloc            slots below cursor are handed out      SEALED, FAILED
  *   SEALED    full or replaced         no new slots                           FREE, FAILED
- *   FAILED    doubtful I/O, bad file   never written or acknowledged again    —
+ *   FAILED    doubtful I/O, bad file   never written or acknowledged again    (removed when empty)
  * Rule      SEALED → FREE only in volumes_checkpointed(): live was 0 in the rows that are now
  *           durable, is 0 now, and no pin is held. This one rule covers crash, move, delete, replay
  * Units     bytes include the 4 KiB header and padding (VOLUME_SLOT)

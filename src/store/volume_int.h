@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* volume_int: struct volumes, for volume.c (service) and volume_recover.c (start). Nobody else
+/* volume_int: struct volumes, for volume.c (service), volume_drop.c and volume_recover.c (start). Nobody else
  * includes this.
  */
 #ifndef STORE_VOLUME_INT_H
@@ -64,6 +64,9 @@ void volumes_set_live(struct volumes *v, struct volume *vol, uint64_t bytes, uin
 /* The volume was reopened after the last checkpoint under this generation. */
 void volumes_adopt(struct volumes *v, struct volume *vol, uint32_t generation);
 void volumes_format_ahead(struct volumes *v);
+/* Takes list[at] out of the table and closes it: no reference, no pin. */
+void volumes_remove(struct volumes *v, size_t at);
+void volumes_drop_failed(struct volumes *v); /* volume_drop.c */
 
 static inline bool volume_has_file(const struct volume *vol)
 {

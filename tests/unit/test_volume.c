@@ -266,9 +266,58 @@ TEST(a_failed_volume_is_left_alone_and_stays_readable)
     CHECK_NE_INT(q.volume, p.volume);
     CHECK_EQ_INT(volumes_pin(g.volumes, p.volume, p.generation, &io), 0);
     volumes_unpin(g.volumes, p.volume);
-    volumes_unref(g.volumes, p, 5000);
     rig_checkpoint(&g);
-    CHECK_EQ_INT(rig_row(&g, p.volume).state, VOLUME_FAILED); /* empty, and still not FREE */
+    CHECK_EQ_INT(rig_row(&g, p.volume).state, VOLUME_FAILED);
+    rig_fini(&g);
+}
+
+TEST(a_failed_volume_goes_when_it_is_empty)
+{
+    struct volumes_stats s;
+    struct volume_row row;
+    char path[512];
+    struct place p;
+    struct rig g;
+
+    rig_init(&g, 2); /* both its volumes would soon be lost */
+    rig_start(&g, NULL, 0);
+    for (int i = 0; i < 5; i++) {
+        p = put_one(&g, 5000);
+        volumes_fail(g.volumes, p.volume, "test");
+        rig_checkpoint(&g);
+        CHECK(volumes_get(g.volumes, p.volume, &row)); /* its record can still be read */
+        volumes_unref(g.volumes, p, 5000);
+        rig_checkpoint(&g);
+        rig_run(&g);
+        slab_path(g.dir, p.volume, path, sizeof(path));
+        CHECK(access(path, F_OK) != 0);
+        g.now_ms += 2000;
+    }
+    volumes_get_stats(g.volumes, &s);
+    CHECK_EQ_U64(s.failed, 0);
+    rig_fini(&g);
+}
+
+TEST(a_file_that_could_not_be_opened_is_opened_next_time)
+{
+    struct volumes_stats s;
+    char path[PATH_MAX];
+    struct rig g;
+
+    rig_init(&g, 4);
+    CHECK_EQ_INT(slab_format(&g.io, g.dir, 1, g.volume_size, g.uuid), 0); /* that far it came */
+    CHECK_EQ_INT(rig_try_open(&g, NULL, 0), 0);
+    volumes_get_stats(g.volumes, &s);
+    CHECK_EQ_U64(s.free, 1); /* found at a start */
+    volumes_close(g.volumes);
+    CHECK_EQ_INT(unlink(tmpdir_path(path, g.dir, "vol-0001.mdb")), 0);
+    rig_start(&g, NULL, 0);
+    CHECK_EQ_INT(slab_format(&g.io, g.dir, 3, g.volume_size, g.uuid), 0);
+    put_one(&g, 5000); /* opens 1; 3 is formatted ahead, and there already */
+    rig_run(&g);
+    volumes_get_stats(g.volumes, &s);
+    CHECK_EQ_U64(s.format_errors, 0);
+    CHECK_EQ_U64(s.free, 2);
     rig_fini(&g);
 }
 
