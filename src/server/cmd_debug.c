@@ -78,7 +78,7 @@ static void debug_object(struct request *rq)
     const char *encoding;
     struct record r;
 
-    if (!command_lookup(rq, rq->argv[2], &r)) {
+    if (!command_peek(rq, rq->argv[2], &r)) {
         request_error(rq, "ERR no such key");
         return;
     }

@@ -289,6 +289,13 @@ static void renamenx_result(struct request *rq, const struct fsm_result *r)
     moved_result(rq, r, true);
 }
 
+/* Where the source is absent, there is no mod; a built value had a source. */
+static void copy_result(struct request *rq, const struct fsm_result *r)
+{
+    command_count_lookup(rq, r->op != OP_COPY || r->mod != 0);
+    renamenx_result(rq, r);
+}
+
 /* COPY source destination [DB 0] [REPLACE] */
 static bool copy_options(struct request *rq, unsigned *flags)
 {
@@ -392,6 +399,6 @@ const struct command commands_key[] = {
          "source destination [DB destination-db] [REPLACE]",
          "Copies the value of a key to a new key."),
      .keys = "RO access|OW update", .rebuild = copy_rebuild, .plan = copy_plan,
-     .result = renamenx_result},
+     .result = copy_result},
     {.name = NULL},
 };

@@ -162,7 +162,7 @@ static void usage_run(struct request *rq)
             return;
         }
     }
-    if (!command_lookup(rq, rq->argv[2], &r)) {
+    if (!command_peek(rq, rq->argv[2], &r)) {
         emit_nil(request_emit(rq));
         return;
     }

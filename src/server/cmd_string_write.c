@@ -102,6 +102,7 @@ static enum plan set_plan(struct request *rq, struct entry_writer *unit)
 
 static void reply_old(struct request *rq, const struct fsm_result *r)
 {
+    command_count_lookup(rq, r->has_old);
     if (r->has_old)
         request_reply_value(rq, rq->argv[1], &r->old);
     else
@@ -393,6 +394,8 @@ static void getex_result(struct request *rq, const struct fsm_result *r)
     parse_options(rq, 2, &o); /* as before */
     if (!r->has_old || o.unit == NULL || command_expire_at(rq, o.value, o.unit, &expire_ms))
         reply_old(rq, r);
+    else
+        command_count_lookup(rq, true);
 }
 
 #define ADDS (CMD_WRITE | CMD_DENYOOM)

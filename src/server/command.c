@@ -385,7 +385,6 @@ bool command_try_start(struct conn *c)
     if (cmd != NULL)
         c->last_cmd = cmd->name;
     c->commands++;
-    metric_add(&s->metrics, METRIC_COMMANDS, 1);
 
     request_hold(rq); /* it must not go while we look at it */
     run(c, rq, container);
@@ -496,12 +495,23 @@ uint64_t command_now_ms(const struct server *s)
     return now < stamp ? stamp : now;
 }
 
-bool command_lookup(struct request *rq, struct slice key, struct record *out)
+bool command_peek(struct request *rq, struct slice key, struct record *out)
 {
     struct server *s = rq->server;
-    bool found = key.len > 0 && key.len <= RECORD_KEY_MAX && store_get(s->store, key, out) == 0 &&
-                 !record_expired(out, command_now_ms(s));
 
-    metric_add(&s->metrics, found ? METRIC_HITS : METRIC_MISSES, 1);
+    return key.len > 0 && key.len <= RECORD_KEY_MAX && store_get(s->store, key, out) == 0 &&
+           !record_expired(out, command_now_ms(s));
+}
+
+void command_count_lookup(struct request *rq, bool found)
+{
+    metric_add(&rq->server->metrics, found ? METRIC_HITS : METRIC_MISSES, 1);
+}
+
+bool command_lookup(struct request *rq, struct slice key, struct record *out)
+{
+    bool found = command_peek(rq, key, out);
+
+    command_count_lookup(rq, found);
     return found;
 }

@@ -125,5 +125,7 @@ bool command_expire_at(struct request *rq, int arg, const char *unit, uint64_t *
 uint64_t command_now_ms(const struct server *s);
 /* Look-up for a read: expired = absent. Counts hit or miss. */
 bool command_lookup(struct request *rq, struct slice key, struct record *out);
+bool command_peek(struct request *rq, struct slice key, struct record *out); /* uncounted */
+void command_count_lookup(struct request *rq, bool found); /* of a write, by its result */
 
 #endif

@@ -94,6 +94,7 @@ void stats_record(struct request *rq)
     if (rq->parent != NULL && rq->parent->children_dropped)
         return; /* a WATCH failed: it did not run */
     st->calls++;
+    metric_add(&rq->server->metrics, METRIC_COMMANDS, 1);
     if (rq->failed)
         st->failed++;
     metric_hist_add(&st->time, us);

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 from collections.abc import Callable
 
 import pytest
@@ -23,6 +24,7 @@ from harness import (
     Reply,
     Server,
     SetReply,
+    info_of,
 )
 
 KEYS = [f"k{n}" for n in range(12)] + ["", "a b", "\x00\xff", "k*", "K0", "k" * 100, "n1", "n2"]
@@ -488,6 +490,37 @@ def test_same_replies_in_pipelines(pairs: Callable[[int], Pair], seed: int) -> N
             commands += [command for conn, command in generator.step() if conn == 0]
         pair.send_together(commands)
         pair.compare_everything()
+
+
+def counters(client: Client) -> dict[str, str]:
+    """What INFO counts of commands and errors, without times."""
+    out = {}
+    for section in ("commandstats", "errorstats", "stats"):
+        for name, value in info_of(client, section).items():
+            if section != "stats" or name in COUNTED:
+                out[name] = re.sub(r"usec=\d+,usec_per_call=[\d.]+,", "", value)
+    return out
+
+
+COUNTED = {"total_error_replies", "keyspace_hits", "keyspace_misses", "total_commands_processed"}
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_same_statistics(
+    server: Server, reference: Server, pairs: Callable[[int], Pair], seed: int
+) -> None:
+    generator = Generator(seed * 10 + 7)
+    pair = pairs(2)
+    with server.client() as ours, reference.client() as theirs:
+        for client in (ours, theirs):
+            client.ok("CONFIG", "RESETSTAT")
+        for _ in range(400):
+            for conn, command in generator.step():
+                if "TYPE" not in command:  # Redis looks every key up for SCAN … TYPE, and counts
+                    pair.send(conn, command)
+        mine, redis = counters(ours), counters(theirs)
+    assert {k: (v, redis.get(k)) for k, v in mine.items() if v != redis.get(k)} == {}
+    assert len(redis) > 40
 
 
 def test_command_info(server: Server, reference: Server) -> None:
