@@ -2,7 +2,8 @@
 /* worker: threads that execute jobs for the loop.
  *
  * Purpose   whatever may wait for a disk happens here; the loop only submits and hears back
- * Threads   worker_submit, worker_recall, worker_free: loop. work() runs on a worker thread, done() on the loop
+ * Threads   worker_submit, worker_recall, worker_free: loop. work() runs on a worker thread, done()
+ *           on the loop
  * Owner     a job is embedded in the caller's struct; from submit until done() it belongs to the
  *           worker. Every submitted job gets exactly one done(), also at worker_free, unless it is
  *           recalled

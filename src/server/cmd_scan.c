@@ -92,7 +92,7 @@ static struct walk *new_walk(struct request *rq)
     return w;
 }
 
-/* While replies are many one listing goes on, up to its own limit beyond theirs; the others wait. */
+/* While replies are many one listing goes on, up to its own limit beyond theirs; others wait. */
 static bool must_pause(struct walk *w)
 {
     struct server *s = w->rq->server;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* libevent tells of every byte that enters or leaves a buffer, also when one is moved into another. */
+/* libevent tells of every byte that enters or leaves a buffer, also of one moved into another. */
 #include "server/reply.h"
 
 #include <event2/buffer.h>

@@ -31,6 +31,7 @@
 #include "server/rebuild.h"
 #include "server/stats.h"
 #include "server/tx.h"
+#include "store/ballast.h"
 
 #define INBOX_TURN 4096
 #define TIMER_MS 100
@@ -287,6 +288,15 @@ static void on_inbox(int fd, short what, void *arg)
     inbox_drain(s->inbox, INBOX_TURN);
 }
 
+/* Only the raft log needs it. */
+static void keep_ballast(const struct server *s)
+{
+    uint64_t total, available;
+
+    if (s->config->raft && datadir_space(s->config->data_dir, &total, &available) == 0)
+        ballast_step(s->config->data_dir, available);
+}
+
 static void on_timer(int fd, short what, void *arg)
 {
     struct server *s = arg;
@@ -300,6 +310,7 @@ static void on_timer(int fd, short what, void *arg)
             conn_resume(c); /* those that waited for a short start are told now */
     if (s->timer_ticks % TIMEOUT_TICKS == 0) {
         memory_sample(s);
+        keep_ballast(s);
         conn_check_timeouts(s, s->turn_us);
         s->room_freed = true;  /* free disk space does not announce itself */
         s->space_freed = true; /* who waited too long is told */
@@ -449,7 +460,10 @@ static int open_log(struct server *s, const struct index_state *state, char *det
 int server_start(struct server *s, char *detail)
 {
     struct index_state state;
-    int err = open_store(s, &state, detail);
+    int err;
+
+    keep_ballast(s); /* a start on a full disk needs it at once */
+    err = open_store(s, &state, detail);
 
     if (err != 0)
         return err;

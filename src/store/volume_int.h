@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* volume_int: struct volumes, for volume.c (service), volume_drop.c and volume_recover.c (start). Nobody else
- * includes this.
+/* volume_int: struct volumes, for volume.c (service), volume_drop.c and volume_recover.c (start).
+ * Nobody else includes this.
  */
 #ifndef STORE_VOLUME_INT_H
 #define STORE_VOLUME_INT_H

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: MIT
+"""A disk that others have filled: reads and deletes go on, writes that add are refused."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from harness import Server, wait_until
+from test_values import body, same
+
+pytestmark = [
+    pytest.mark.ours,
+    pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small file system"),
+]
+
+MIB = 1 << 20
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    mount = tmp_path / "disk"
+    mount.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=900m", "none", mount], check=True)
+    yield mount
+    subprocess.run(["umount", "-l", mount], check=True)
+
+
+def fill(disk: Path) -> Path:
+    path = disk / "filler"
+    with path.open("ab", buffering=0) as f:
+        for block in (MIB, 4096):
+            try:
+                while f.write(bytes(block)) == block:
+                    pass
+            except OSError:
+                pass
+    return path
+
+
+def refused(reply: object) -> bool:
+    return isinstance(reply, bytes) and reply.startswith(b"MISCONF")
+
+
+@pytest.mark.parametrize("restart", [False, True], ids=["in service", "at a start"])
+def test_full_disk(
+    small_disk: Path, new_server: Callable[..., Server], restart: bool
+) -> None:
+    data = small_disk / "data"
+    server = new_server(
+        data_dir=str(data), max_store_bytes="128mb", volume_size="16mb", max_index_bytes="64mb"
+    )
+    with server.client() as c:
+        for n in range(200):
+            c.ok("SET", f"k{n}", f"value {n}")
+        c.ok("SET", "large", body(MIB))
+        wait_until(lambda: (data / "ballast").exists(), 10, "the ballast")
+    if restart:
+        server.stop()
+    filler = fill(small_disk)
+    assert os.statvfs(small_disk).f_bavail * 4096 < MIB
+    if restart:
+        server.start()
+    with server.client(timeout_s=30) as c:
+        wait_until(lambda: refused(c.cmd("SET", "more", "x")), 10, "a refusal")
+        assert refused(c.cmd("SET", "large2", body(MIB)))
+        c.cmd("DEL", "more")  # the free space is looked at once a second
+        assert c.cmd("GET", "k7") == b"value 7"
+        same(c.cmd("GET", "large"), body(MIB))
+        for n in range(100):
+            assert c.cmd("DEL", f"k{n}") == 1
+        assert c.cmd("DBSIZE") == 101
+        filler.unlink()
+        wait_until(lambda: c.cmd("SET", "more", "x") == b"OK", 10, "writes again")
+        c.ok("SET", "large2", body(MIB))
+    server.kill9()
+    server.start()
+    with server.client() as c:
+        assert c.cmd("DBSIZE") == 103
+        assert c.cmd("GET", "k150") == b"value 150"
+        same(c.cmd("GET", "large2"), body(MIB))
