@@ -6,7 +6,7 @@
  *
  * Order. Requests of one connection are admitted in order (one FIFO of those that wait for room),
  * staged in order (the stage keeps the order of submit) and join groups in that order. A write
- * that is not staged waits in the connection until earlier ones have joined (command_may_start).
+ * that is not staged waits in the connection until earlier ones have joined (must_wait in command.c).
  *
  * Failure. Certainly not applied (no leader, no space): an error. Unknown outcome: -UNKNOWN. An
  * aborted unit (a key changed under a rebuild, a WATCH failed) is planned again.
@@ -307,16 +307,24 @@ static bool adds(const struct request *rq)
     return false;
 }
 
+static bool acks_at_checkpoint(const struct write *w)
+{
+    return !w->server->config->raft;
+}
+
 /* 0, ERR_AGAIN = queued by the caller, or an error that was replied. */
 static int admit(struct request *rq)
 {
+    struct server *s = rq->server;
     uint64_t inline_bytes, slab_bytes;
-    int err;
+    int err = 0;
 
-    if (!adds(rq))
-        return 0;
-    sizes(rq, &inline_bytes, &slab_bytes);
-    err = store_may_add(rq->server->store, inline_bytes, slab_bytes);
+    if (acks_at_checkpoint(s->write) && store_checkpoint_failing(s->store)) {
+        err = ERR_NOSPC; /* the checkpoint that would answer it is not to be had */
+    } else if (adds(rq)) {
+        sizes(rq, &inline_bytes, &slab_bytes);
+        err = store_may_add(s->store, inline_bytes, slab_bytes);
+    }
     if (err == 0 || err == ERR_AGAIN)
         return err;
     if (err == ERR_FULL && rq->cmd->before_op != NULL)
@@ -438,11 +446,6 @@ static void checkpoint_done(void *ctx, int err)
         finish_units(g);
         recycle_group(w, g);
     }
-}
-
-static bool acks_at_checkpoint(const struct write *w)
-{
-    return !w->server->config->raft;
 }
 
 static struct group *pop_flight(struct write *w)

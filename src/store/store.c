@@ -462,6 +462,11 @@ bool store_checkpoint_running(const struct store *s)
     return checkpoint_is_running(s);
 }
 
+bool store_checkpoint_failing(const struct store *s)
+{
+    return checkpoint_is_failing(s);
+}
+
 uint64_t store_durable_index(const struct store *s)
 {
     return checkpoint_durable_index(s);

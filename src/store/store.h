@@ -112,7 +112,8 @@ uint64_t store_step(struct store *s);
 /* A checkpoint that covers everything applied now; cb (may be NULL) when durable or failed. */
 void store_checkpoint(struct store *s, void (*cb)(void *ctx, int err), void *ctx);
 bool store_checkpoint_running(const struct store *s);
-uint64_t store_durable_index(const struct store *s); /* applied index of the last checkpoint */
+bool store_checkpoint_failing(const struct store *s); /* no space; tried again every second */
+uint64_t store_durable_index(const struct store *s);  /* applied index of the last checkpoint */
 bool store_tick_due(struct store *s,
                     uint64_t now_ms); /* a key is due: an idle leader logs a TICK */
 void store_set_evicting(struct store *s, bool leader); /* only the leader proposes EVICT */

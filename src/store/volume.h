@@ -12,7 +12,7 @@
  *   FAILED    doubtful I/O, bad file   never written or acknowledged again    (removed when empty)
  * Rule      SEALED → FREE only in volumes_checkpointed(): live was 0 in the rows that are now
  *           durable, is 0 now, and no pin is held. This one rule covers crash, move, delete, replay
- * Units     bytes include the 4 KiB header and padding (VOLUME_SLOT)
+ * Units     bytes include the 4 KiB header and padding (volume_slot)
  * Limits    at most VOLUMES_MAX files; volume size < 4 GiB (LMDB's value limit)
  */
 #ifndef STORE_VOLUME_H

@@ -55,7 +55,7 @@ struct volumes {
     uint64_t recycled, format_errors;
 };
 
-/* takes slab (its fd); appended: the number is above all others, or volumes_sort follows. */
+/* takes slab (its fd); appended: at the start the caller sorts. */
 struct volume *volumes_add(struct volumes *v, uint32_t number, const struct slab *slab);
 struct volume *volumes_find(const struct volumes *v, uint32_t number);
 /* The only ways to change these: they keep the totals (and the OPEN pointers) in step. */

@@ -45,19 +45,25 @@ def refused(reply: object) -> bool:
     return isinstance(reply, bytes) and reply.startswith(b"MISCONF")
 
 
+@pytest.mark.parametrize("raft", ["yes", "no"])
 @pytest.mark.parametrize("restart", [False, True], ids=["in service", "at a start"])
 def test_full_disk(
-    small_disk: Path, new_server: Callable[..., Server], restart: bool
+    small_disk: Path, new_server: Callable[..., Server], restart: bool, raft: str
 ) -> None:
     data = small_disk / "data"
     server = new_server(
-        data_dir=str(data), max_store_bytes="128mb", volume_size="16mb", max_index_bytes="64mb"
+        data_dir=str(data),
+        raft=raft,
+        max_store_bytes="128mb",
+        volume_size="16mb",
+        max_index_bytes="64mb",
     )
     with server.client() as c:
         for n in range(200):
             c.ok("SET", f"k{n}", f"value {n}")
         c.ok("SET", "large", body(MIB))
-        wait_until(lambda: (data / "ballast").exists(), 10, "the ballast")
+        if raft == "yes":
+            wait_until(lambda: (data / "ballast").exists(), 10, "the ballast")
     if restart:
         server.stop()
     filler = fill(small_disk)
