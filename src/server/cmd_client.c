@@ -88,6 +88,15 @@ static void setinfo_run(struct request *rq)
 
 /* ---- INFO, LIST -------------------------------------------------------------------------- */
 
+static bool watch_touched(const struct conn *c)
+{
+    const struct conn_watch *w = c->watch;
+
+    while (w != NULL && !w->touched)
+        w = w->next;
+    return w != NULL;
+}
+
 static void describe(struct text *t, struct conn *c)
 {
     uint64_t now_ms = clock_now_ms(&c->server->clock);
@@ -97,6 +106,8 @@ static void describe(struct text *t, struct conn *c)
 
     if (c->in_multi)
         flags[n++] = 'x';
+    if (watch_touched(c))
+        flags[n++] = 'd';
     if (c->state == CONN_CLOSING)
         flags[n++] = 'c';
     if (c->unix_socket)

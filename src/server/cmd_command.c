@@ -218,7 +218,10 @@ static void emit_info(struct emit *e, const struct command *c)
     size_t subs = count_subs(c);
 
     emit_info_row(e, c);
-    emit_set(e, subs);
+    if (subs > 0)
+        emit_array(e, subs);
+    else
+        emit_set(e, 0); /* as Redis, with RESP3 too */
     for (size_t i = 0; i < subs; i++) {
         emit_info_row(e, &c->subs[i]);
         emit_set(e, 0);
@@ -447,12 +450,12 @@ static void list_run(struct request *rq)
 /* The command in argv[2…]; NULL: an error was replied. */
 static const struct command *inner_command(struct request *rq)
 {
-    const struct command *c = command_find_full(rq->argv[2]);
+    const struct command *c = command_find(rq->argv[2]);
     int argc = rq->argc - 2;
 
     if (c != NULL && c->subs != NULL && argc > 1)
         c = command_find_sub(c, rq->argv[3]);
-    if (c == NULL)
+    if (c == NULL || !shown(c))
         request_error(rq, "ERR Invalid command specified");
     else if (c->first_key == 0)
         request_error(rq, "ERR The command has no key arguments");

@@ -111,11 +111,8 @@ static void auth_run(struct request *rq)
         emit_status(request_emit(rq), "OK");
 }
 
-struct hello {
-    int user, password, name; /* argv indexes, 0 = not given */
-};
-
-static bool parse_hello(struct request *rq, struct hello *h)
+/* One after the other, and what came before a wrong one stays. False: replied. */
+static bool hello_options(struct request *rq)
 {
     int i = 2;
 
@@ -123,13 +120,13 @@ static bool parse_hello(struct request *rq, struct hello *h)
         int more = rq->argc - 1 - i;
 
         if (command_is(rq, i, "auth") && more >= 2) {
-            h->user = i + 1;
-            h->password = i + 2;
+            if (!authenticate(rq, rq->argv[i + 1], rq->argv[i + 2]))
+                return false;
             i += 3;
         } else if (command_is(rq, i, "setname") && more >= 1) {
-            h->name = i + 1;
-            if (!client_check_name(rq, rq->argv[h->name]))
+            if (!client_check_name(rq, rq->argv[i + 1]))
                 return false;
+            client_set_name(rq->conn, rq->argv[i + 1]);
             i += 2;
         } else {
             struct slice option = rq->argv[i];
@@ -167,7 +164,6 @@ static void reply_hello(struct request *rq)
 static void hello_run(struct request *rq)
 {
     struct conn *c = rq->conn;
-    struct hello h = {0, 0, 0};
     int64_t proto = rq->proto;
 
     if (c == NULL)
@@ -180,8 +176,7 @@ static void hello_run(struct request *rq)
         request_error(rq, "NOPROTO unsupported protocol version");
         return;
     }
-    if (!parse_hello(rq, &h) ||
-        (h.user > 0 && !authenticate(rq, rq->argv[h.user], rq->argv[h.password])))
+    if (!hello_options(rq))
         return;
     if (!c->authenticated) {
         request_error(rq, "NOAUTH HELLO must be called with the client already authenticated, "
@@ -190,8 +185,6 @@ static void hello_run(struct request *rq)
                           "same time");
         return;
     }
-    if (h.name > 0)
-        client_set_name(c, rq->argv[h.name]);
     c->proto = rq->proto = (int)proto;
     reply_hello(rq);
 }

@@ -318,7 +318,7 @@ static bool parse_cursor(struct slice text, uint64_t *out)
     copy[text.len] = '\0';
     errno = 0;
     *out = strtoull(copy, &end, 10);
-    return errno == 0 && end == copy + text.len;
+    return errno == 0 && *end == '\0';
 }
 
 static void scan_run(struct request *rq)
