@@ -372,14 +372,8 @@ void write_on_space(struct write *w)
 
 /* ---- apply ------------------------------------------------------------------------------- */
 
-static void unit_finished(struct unit *u)
+static void try_again(struct request *rq)
 {
-    struct request *rq = u->rq;
-
-    if (u->aborted == FSM_OK) {
-        finish(rq);
-        return;
-    }
     if (rq->attempts++ < WRITE_REBUILDS_MAX) {
         rebuild_drop(rq);
         advance(rq);
@@ -420,13 +414,30 @@ static void on_result(void *ctx, uint32_t op, const struct fsm_result *r)
         rq->cmd->result(rq, r);
 }
 
-/* Units are finished when the whole entry is applied: a rebuild or a reply must not see, nor
- * start anything, in the middle of an entry. */
+/* When the whole entry is applied: a rebuild must not see, nor start anything, in the middle of one.
+ * An aborted unit leaves the group; others have had their effect, so what comes behind them may. */
+static void settle_units(struct group *g)
+{
+    for (size_t i = 0; i < g->nunits; i++) {
+        struct request *rq = g->units[i].rq;
+
+        if (rq == NULL)
+            continue;
+        if (g->units[i].aborted == FSM_OK) {
+            proposed(rq);
+            rebuild_end(rq);
+        } else {
+            g->units[i].rq = NULL;
+            try_again(rq);
+        }
+    }
+}
+
 static void finish_units(struct group *g)
 {
     for (size_t i = 0; i < g->nunits; i++)
         if (g->units[i].rq != NULL)
-            unit_finished(&g->units[i]);
+            finish(g->units[i].rq);
 }
 
 static void checkpoint_done(void *ctx, int err)
@@ -491,6 +502,7 @@ void write_on_committed(void *ctx, uint64_t index, uint64_t term, struct slice e
         note_cluster(w, entry);
     if (!own)
         return;
+    settle_units(g);
     if (acks_at_checkpoint(w)) {
         g->index = index;
         *w->undurable_tail = g;
