@@ -1,8 +1,14 @@
 /* SPDX-License-Identifier: MIT */
-/* Memory comes from mmap in size classes (eight per power of two, so ≤ 12.5 % is lost) and goes
- * back to a free list per class: a fresh 2 MiB mapping costs 512 page faults, about as much as
- * copying it. Kept buffers count against the limit and are unmapped, oldest class first, when a
- * new buffer needs their room.
+/* Memory comes from mmap in size classes and goes back to a free list per class: a fresh 2 MiB
+ * mapping costs 512 page faults, about as much as copying it. A class is a size of payload, eight
+ * per power of two, so at most an eighth is lost, and nothing of a power of two. Kept buffers count
+ * against the limit and are unmapped, smallest class first, when a new buffer needs their room.
+ *
+ * Huge pages. Direct I/O on 2 MiB of scattered pages is a list of 512 pieces, cut into several
+ * requests; in one huge page it is one piece, and the first touch one fault instead of 512. So a
+ * mapping starts at a huge page. Buffers below its size come in batches that lie side by side:
+ * the first is handed out, its neighbours are kept. A larger buffer asks for huge pages only when
+ * it is about to be filled (buf_fill): what was merely announced takes no memory.
  */
 #include "base/buf.h"
 
@@ -13,9 +19,11 @@
 #include "base/err.h"
 
 #define BUF_MAGIC 0x42554621u
-#define CLASS_MIN_SHIFT 15 /* 32 KiB: header plus the smallest slab payload */
+#define CLASS_MIN_SHIFT 14 /* 16 KiB: values below are rarely in a volume */
 #define CLASSES (8 * 32)
-#define HUGE_MIN ((size_t)2 << 20)
+#define HUGE_PAGE ((size_t)2 << 20)
+#define BATCH_MAX 16
+#define BATCH_BYTES ((size_t)16 << 20)
 
 struct buf_pool {
     size_t limit, used, kept;
@@ -26,20 +34,20 @@ struct buf_pool {
     void *ctx;
 };
 
-/* The class that holds `need` bytes and its size. */
-static unsigned class_of(size_t need, size_t *space)
+/* The class that holds `len` bytes of payload, and the size of its buffers. */
+static unsigned class_of(size_t len, size_t *space)
 {
     unsigned shift = CLASS_MIN_SHIFT;
     size_t step;
     unsigned part;
 
-    if (need < (size_t)1 << CLASS_MIN_SHIFT)
-        need = (size_t)1 << CLASS_MIN_SHIFT;
-    while (((size_t)2 << shift) <= need)
+    if (len < (size_t)1 << CLASS_MIN_SHIFT)
+        len = (size_t)1 << CLASS_MIN_SHIFT;
+    while (((size_t)2 << shift) <= len)
         shift++;
     step = (size_t)1 << (shift - 3);
-    part = (unsigned)((need - ((size_t)1 << shift) + step - 1) / step);
-    *space = ((size_t)1 << shift) + part * step;
+    part = (unsigned)((len - ((size_t)1 << shift) + step - 1) / step);
+    *space = BUF_HEADER + ((size_t)1 << shift) + part * step;
     return (shift - CLASS_MIN_SHIFT) * 8 + part;
 }
 
@@ -122,21 +130,80 @@ size_t buf_pool_max_value(const struct buf_pool *p)
     return half < 2 * (size_t)BUF_HEADER ? 0 : (half - BUF_HEADER) & ~(size_t)(BUF_ALIGN - 1);
 }
 
-static struct buf *map_new(size_t space)
+/* NULL: no memory. */
+static uint8_t *map_aligned(size_t size)
+{
+    size_t room = size + HUGE_PAGE, head;
+    uint8_t *mem = mmap(NULL, room, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    if (mem == MAP_FAILED)
+        return NULL;
+    head = HUGE_PAGE - (uintptr_t)mem % HUGE_PAGE;
+    munmap(mem, head);
+    if (room - head > size)
+        munmap(mem + head + size, room - head - size);
+    return mem + head;
+}
+
+static struct buf *describe(uint8_t *mem, size_t space, bool hinted)
 {
     struct buf *b = calloc(1, sizeof(*b));
 
-    if (b == NULL)
-        return NULL;
-    b->mem = mmap(NULL, space, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (b->mem == MAP_FAILED) {
-        free(b);
+    if (b == NULL) {
+        munmap(mem, space);
         return NULL;
     }
-    if (space >= HUGE_MIN)
-        madvise(b->mem, space, MADV_HUGEPAGE); /* a hint: fewer faults when it is honoured */
+    b->mem = mem;
     b->space = space;
+    b->hinted = hinted;
     return b;
+}
+
+static void keep(struct buf_pool *p, struct buf *b, unsigned class)
+{
+    p->kept += b->space;
+    b->next = p->free_list[class];
+    p->free_list[class] = b;
+}
+
+/* A batch of small buffers: one is returned, what the limit leaves room for is kept. */
+static struct buf *map_batch(struct buf_pool *p, unsigned class, size_t space)
+{
+    size_t room = (p->limit - p->used - p->kept) / space, count = BATCH_BYTES / space;
+    uint8_t *mem;
+
+    count = count < BATCH_MAX ? count : BATCH_MAX;
+    count = count < room ? count : room;
+    mem = map_aligned(count * space);
+    if (mem == NULL)
+        return NULL;
+    (void)madvise(mem, count * space, MADV_HUGEPAGE);
+    for (size_t i = 1; i < count; i++) {
+        struct buf *b = describe(mem + i * space, space, true);
+
+        if (b != NULL)
+            keep(p, b, class);
+    }
+    return describe(mem, space, true);
+}
+
+static struct buf *map_new(struct buf_pool *p, unsigned class, size_t space)
+{
+    uint8_t *mem;
+
+    if (space < HUGE_PAGE)
+        return map_batch(p, class, space);
+    mem = map_aligned(space);
+    return mem == NULL ? NULL : describe(mem, space, false);
+}
+
+void buf_fill(struct buf *b)
+{
+    ASSERT(b->magic == BUF_MAGIC);
+    if (b->hinted)
+        return;
+    b->hinted = true;
+    (void)madvise(b->mem, b->space, MADV_HUGEPAGE); /* where there are none: small pages */
 }
 
 int buf_get(struct buf_pool *p, size_t len, struct buf **out)
@@ -147,7 +214,7 @@ int buf_get(struct buf_pool *p, size_t len, struct buf **out)
 
     if (len > buf_pool_max_value(p))
         return ERR_TOOBIG;
-    class = class_of(BUF_HEADER + buf_padded(len), &space);
+    class = class_of(buf_padded(len), &space);
     ASSERT(class < CLASSES);
     if (space > p->limit / 2) /* a limit below two of the smallest class */
         return ERR_TOOBIG;
@@ -161,7 +228,7 @@ int buf_get(struct buf_pool *p, size_t len, struct buf **out)
         p->kept -= b->space;
     } else {
         shrink(p, space);
-        b = map_new(space);
+        b = map_new(p, class, space);
         if (b == NULL)
             return ERR_NOMEM;
     }
@@ -172,7 +239,6 @@ int buf_get(struct buf_pool *p, size_t len, struct buf **out)
     b->len = len;
     b->pool = p;
     b->next = NULL;
-    memset(buf_payload(b) + len, 0, buf_padded(len) - len);
     *out = b;
     return 0;
 }
@@ -205,11 +271,9 @@ void buf_unref(struct buf *b)
     p->live--;
     b->magic = 0;
     if (p->used + p->kept + b->space <= p->limit) {
-        class = class_of(b->space, &space);
+        class = class_of(b->space - BUF_HEADER, &space);
         ASSERT(space == b->space);
-        p->kept += b->space;
-        b->next = p->free_list[class];
-        p->free_list[class] = b;
+        keep(p, b, class);
     } else {
         unmap(b);
     }

@@ -16,6 +16,7 @@
 #ifndef BASE_BUF_H
 #define BASE_BUF_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -34,6 +35,7 @@ struct buf {
     uint8_t *mem; /* header; the payload starts at mem + BUF_HEADER */
     struct buf_pool *pool;
     struct buf *next; /* private: free list */
+    bool hinted;      /* private: see buf_fill */
 };
 
 /* reclaim: asked, when the budget is short, to give buffers back that are only cached (the RAM
@@ -50,8 +52,9 @@ size_t buf_pool_used(const struct buf_pool *p);      /* handed out */
 size_t buf_pool_kept(const struct buf_pool *p);      /* kept for reuse */
 size_t buf_pool_max_value(const struct buf_pool *p); /* payload bytes */
 
-/* The padding behind the payload up to 4 KiB is zeroed here; the payload itself is not. */
+/* Payload and padding hold what was there before; who writes them to disk zeroes the padding. */
 int buf_get(struct buf_pool *p, size_t len, struct buf **out);
+void buf_fill(struct buf *b); /* most of it will be written soon: may take all its memory */
 struct buf *buf_ref(struct buf *b);
 void buf_unref(struct buf *b); /* NULL is allowed */
 

@@ -34,6 +34,7 @@
 #include "server/server.h"
 
 #define DEADLOCK_US 5000000
+#define FILL_MIN 8192u /* with fewer bytes of a value at hand, it may be all that ever comes */
 
 void conn_want_read(struct conn *c, bool want)
 {
@@ -231,6 +232,8 @@ static size_t parse_bytes(struct conn *c, const uint8_t *data, size_t len)
     while (c->state == CONN_OPEN && !c->have_command && !c->direct_waiting) {
         size_t used = 0;
 
+        if (c->upload != NULL && len - pos >= FILL_MIN)
+            buf_fill(c->upload->buf);
         switch (parse_feed(&c->parse, data + pos, len - pos, &used)) {
         case PARSE_MORE:
             return pos + used;
@@ -296,7 +299,9 @@ static bool receive(struct conn *c, size_t *budget)
     bool direct = parse_window(&c->parse, &dst, &want);
     ssize_t n;
 
-    if (!direct)
+    if (direct)
+        buf_fill(c->upload->buf);
+    else
         dst = s->scratch;
     if (want > *budget)
         want = *budget;

@@ -130,6 +130,7 @@ int payload_read(struct payload_read *r, struct volumes *v, struct worker *reade
     err = volumes_pin(v, r->place.volume, r->place.generation, &r->vio);
     if (err != 0)
         return ERR_CORRUPT;
+    buf_fill(r->buf);
     buf_ref(r->buf);
     r->volumes = v;
     r->first = r->count == 0 ? 0 : first_of(r->length, r->offset);

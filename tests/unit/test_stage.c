@@ -37,6 +37,7 @@ static void submit(struct rig *g, struct item *it, uint64_t len, bool moving)
                                 .tokens = 16,
                                 .moving = moving}};
     CHECK_EQ_INT(buf_get(g->pool, len, &it->buf), 0);
+    memset(it->buf->mem, 0xff, it->buf->space); /* as after another value */
     rig_fill(buf_payload(it->buf), len, len + 7);
     payload_digest_begin(&it->digest, len);
     payload_digest_end(&it->digest, buf_payload(it->buf));
