@@ -556,6 +556,15 @@ void parse_direct(struct parse *p, uint8_t *dst, void *owner)
     p->priv->state = STATE_DIRECT;
 }
 
+void parse_drop_held(struct parse *p, void (*drop)(void *owner))
+{
+    ASSERT(p->priv->state == STATE_ASK);
+    drop_owners(p, drop);
+    for (int i = 0; i < p->argc; i++)
+        if (p->argv[i].owner != NULL)
+            p->argv[i] = (struct parse_arg){(const uint8_t *)"", 0, NULL};
+}
+
 void parse_discard(struct parse *p)
 {
     ASSERT(p->priv->state == STATE_ASK && p->priv->dst == NULL);

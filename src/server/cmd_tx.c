@@ -80,6 +80,13 @@ void tx_drop_queue(struct conn *c)
     c->multi_bytes = 0;
 }
 
+void tx_empty_queue(struct conn *c)
+{
+    tx_drop_queue(c);
+    c->multi = request_new(c->server, c, NULL);
+    c->multi_failed = true;
+}
+
 void tx_discard(struct conn *c)
 {
     tx_drop_queue(c);

@@ -184,6 +184,10 @@ static bool refused(struct request *rq, struct conn *c, const struct command *co
                               ? "EXECABORT Transaction discarded because of: NOAUTH Authentication "
                                 "required."
                               : "NOAUTH Authentication required.");
+    } else if (c->starved) {
+        request_error(rq,
+                      "OOM no room in payload memory for all values of this command: send fewer "
+                      "large values at once, or raise max-memory-bytes");
     } else if (c->too_big > 0) {
         request_errorf(rq, "ERR value is too large: %zu bytes, this server stores at most %zu",
                        c->too_big, s->value_max);

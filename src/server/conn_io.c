@@ -12,7 +12,7 @@
  *
  * Budget. A bulk reserves its whole length before its first byte is received. Waiting connections
  * form one FIFO. One that holds bulks of an unfinished command or MULTI and waits for more could
- * wait for ever when all do so: conn_break_deadlock ends the first of them with an error.
+ * wait for ever when all do so: conn_break_deadlock ends the first of these commands with an error.
  *
  * Writing. Replies of a turn are written at its end, small ones first and whole, then
  * CONN_TURN_SEND bytes of large ones in the order in which they became large. What the socket does
@@ -32,6 +32,7 @@
 #include "server/conn_int.h"
 #include "server/reply.h"
 #include "server/server.h"
+#include "server/tx.h"
 
 #define DEADLOCK_US 5000000
 #define FILL_MIN 8192u /* with fewer bytes of a value at hand, it may be all that ever comes */
@@ -130,6 +131,10 @@ static int open_direct(struct conn *c)
     struct buf *buf;
     int err = ERR_TOOBIG;
 
+    if (c->starved) {
+        parse_discard(&c->parse);
+        return 0;
+    }
     if (c->parse.direct_len <= c->server->value_max)
         err = buf_get(c->server->pool, c->parse.direct_len, &buf);
     if (err == ERR_AGAIN)
@@ -165,6 +170,20 @@ void conn_budget_available(struct server *s)
     }
 }
 
+/* The rest of the command is received and dropped, so that its error can be read. */
+static void read_away(struct conn *c)
+{
+    c->starved = true;
+    parse_drop_held(&c->parse, upload_free);
+    c->upload = NULL;
+    c->held_bytes = 0;
+    if (c->multi != NULL)
+        tx_empty_queue(c);
+    conn_leave_budget_queue(c);
+    parse_discard(&c->parse);
+    conn_resume(c);
+}
+
 void conn_break_deadlock(struct server *s, uint64_t now_us)
 {
     for (struct conn *c = s->budget_head; c != NULL; c = c->wait_next) {
@@ -172,10 +191,10 @@ void conn_break_deadlock(struct server *s, uint64_t now_us)
 
         if (!holds || now_us - c->wait_since_us < DEADLOCK_US)
             continue;
-        LOG_WARNING("client closed addr=%s reason=\"its command needs more payload memory than "
-                    "there is\" action=\"raise max-memory-bytes\"",
+        LOG_WARNING("command refused addr=%s reason=\"its values found no room in payload memory\" "
+                    "action=\"raise max-memory-bytes, or send fewer large values at once\"",
                     c->peer);
-        conn_close(c, "payload budget");
+        read_away(c);
         return; /* what it held may be enough for the others */
     }
 }
@@ -217,6 +236,7 @@ static bool start_command(struct conn *c)
         return false;
     c->held_bytes = 0;
     c->too_big = 0;
+    c->starved = false;
     parse_next_command(&c->parse, upload_free);
     conn_note_progress(c, 0, true);
     return true;

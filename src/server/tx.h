@@ -18,6 +18,8 @@
 struct conn_watch;
 
 void tx_discard(struct conn *c);
+/* The transaction will fail: memory of its commands is given back. */
+void tx_empty_queue(struct conn *c);
 void tx_drop_queue(struct conn *c); /* the commands queued since MULTI */
 void tx_free_watches(struct server *s, struct conn_watch **list);
 /* The key was written. An empty key: all were deleted, which does not touch who watched an absent

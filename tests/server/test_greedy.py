@@ -96,3 +96,26 @@ def test_commands_queued_in_multi(new_server: Callable[..., Server], verb: str) 
         c.ok("MULTI")
         assert c.cmd("GET", "k") == b"QUEUED"
         assert c.cmd("EXEC") == [b"v"]
+
+
+@pytest.mark.parametrize("way", ["MSET", "MULTI"])
+def test_more_values_at_once_than_memory(new_server: Callable[..., Server], way: str) -> None:
+    """An error that can be read, and the memory is there for others."""
+    server = new_server(max_memory_bytes="64mb")
+    value = body(20 * MIB)
+    with server.client(timeout_s=60) as c, server.client(timeout_s=60) as other:
+        if way == "MSET":
+            reply = c.cmd("MSET", *[part for n in range(5) for part in (f"k{n}", value)])
+        else:
+            c.ok("MULTI")
+            for n in range(5):
+                reply = c.cmd("SET", f"k{n}", value)
+                if reply != b"QUEUED":
+                    break
+        assert isinstance(reply, bytes) and reply.startswith(b"OOM no room"), reply
+        other.ok("SET", "other", value)
+        if way == "MULTI":
+            assert bytes(c.cmd("EXEC")).startswith(b"EXECABORT")  # type: ignore[arg-type]
+        assert c.cmd("DBSIZE") == 1
+        c.ok("SET", "k", value)
+        assert c.cmd("GET", "k") == value
