@@ -75,7 +75,8 @@ enum parse_status parse_feed(struct parse *p, const uint8_t *data, size_t len, s
 /* After PARSE_DIRECT: dst has room for direct_len bytes. */
 void parse_direct(struct parse *p, uint8_t *dst, void *owner);
 void parse_discard(struct parse *p);
-/* The direct bulks that this unfinished command holds go; their arguments are empty from here on. */
+/* The direct bulks that this unfinished command holds go; their arguments are empty from here on.
+ * */
 void parse_drop_held(struct parse *p, void (*drop)(void *owner));
 
 /* While a direct bulk is open: where to recv() next (the CRLF comes through parse_feed). */

@@ -6,7 +6,8 @@
  *
  * Order. Requests of one connection are admitted in order (one FIFO of those that wait for room),
  * staged in order (the stage keeps the order of submit) and join groups in that order. A write
- * that is not staged waits in the connection until earlier ones have joined (must_wait in command.c).
+ * that is not staged waits in the connection until earlier ones have joined (must_wait in
+ * command.c).
  *
  * Failure. Certainly not applied (no leader, no space): an error. Unknown outcome: -UNKNOWN. An
  * aborted unit (a key changed under a rebuild, a WATCH failed) is planned again.
@@ -414,8 +415,9 @@ static void on_result(void *ctx, uint32_t op, const struct fsm_result *r)
         rq->cmd->result(rq, r);
 }
 
-/* When the whole entry is applied: a rebuild must not see, nor start anything, in the middle of one.
- * An aborted unit leaves the group; others have had their effect, so what comes behind them may. */
+/* When the whole entry is applied: a rebuild must not see, nor start anything, in the middle of
+ * one. An aborted unit leaves the group; others have had their effect, so what comes behind them
+ * may. */
 static void settle_units(struct group *g)
 {
     for (size_t i = 0; i < g->nunits; i++) {
