@@ -28,17 +28,41 @@ static bool allowed(const struct request *rq)
     return false;
 }
 
-static void free_timer(void *state)
+struct sleep {
+    struct event *timer;
+    uint64_t until_us;
+};
+
+static void free_sleep(void *state)
 {
-    event_free(state);
+    struct sleep *sl = state;
+
+    event_free(sl->timer);
+    free(sl);
 }
 
+static void sleep_on(struct request *rq)
+{
+    struct sleep *sl = rq->state;
+    uint64_t now_us = server_now_us(rq->server);
+    uint64_t left_us = sl->until_us > now_us ? sl->until_us - now_us : 0;
+    struct timeval tv = {(time_t)(left_us / 1000000), (suseconds_t)(left_us % 1000000)};
+
+    evtimer_add(sl->timer, &tv);
+}
+
+/* libevent's clock is a coarse one, so the timer may come a few ms early. */
 static void on_slept(int fd, short what, void *arg)
 {
     struct request *rq = arg;
+    const struct sleep *sl = rq->state;
 
     (void)fd;
     (void)what;
+    if (server_now_us(rq->server) < sl->until_us) {
+        sleep_on(rq);
+        return;
+    }
     emit_status(request_emit(rq), "OK");
     request_release(rq);
 }
@@ -46,8 +70,7 @@ static void on_slept(int fd, short what, void *arg)
 static void debug_sleep(struct request *rq)
 {
     char text[64];
-    struct event *timer;
-    struct timeval tv;
+    struct sleep *sl;
     double seconds;
 
     snprintf(text, sizeof(text), "%.*s", (int)(rq->argv[2].len < 63 ? rq->argv[2].len : 63),
@@ -59,16 +82,14 @@ static void debug_sleep(struct request *rq)
     }
     if (seconds > SLEEP_MAX_S)
         seconds = SLEEP_MAX_S;
-    timer = evtimer_new(rq->server->base, on_slept, rq);
-    if (timer == NULL)
+    sl = calloc(1, sizeof(*sl));
+    if (sl == NULL || (sl->timer = evtimer_new(rq->server->base, on_slept, rq)) == NULL)
         PANIC("out of memory for a timer");
-    tv.tv_sec = (time_t)seconds;
-    tv.tv_usec = (suseconds_t)((seconds - (double)tv.tv_sec) * 1e6);
-    rq->state = timer;
-    rq->state_free = free_timer;
+    sl->until_us = server_now_us(rq->server) + (uint64_t)(seconds * 1e6);
+    rq->state = sl;
+    rq->state_free = free_sleep;
     request_hold(rq);
-    event_base_update_cache_time(rq->server->base); /* the pause begins now, not with this turn */
-    evtimer_add(timer, &tv);
+    sleep_on(rq);
 }
 
 static void debug_object(struct request *rq)
