@@ -14,14 +14,14 @@
 
 /* ---- presence ---------------------------------------------------------------------------- */
 
-static void lease(struct server *s, struct slice key, uint64_t now_ms, uint64_t until_ms)
+/* False: it is being evicted. */
+static bool lease(struct server *s, struct slice key, uint64_t now_ms, uint64_t until_ms)
 {
     struct lmcache_key mem;
     struct slice kv_bytes = lmcache_kv_bytes_of(key, &mem);
 
-    lease_take(store_lease(s->store), key, now_ms, until_ms);
-    if (kv_bytes.len > 0)
-        lease_take(store_lease(s->store), kv_bytes, now_ms, until_ms);
+    return lease_take(store_lease(s->store), key, now_ms, until_ms) &&
+           (kv_bytes.len == 0 || lease_take(store_lease(s->store), kv_bytes, now_ms, until_ms));
 }
 
 struct count_keys {
@@ -43,11 +43,8 @@ static void exists_slice(struct request *rq)
             request_next_turn(rq, exists_slice);
             return;
         }
-        if (command_lookup(rq, rq->argv[k->next], &r)) {
+        if (command_lookup(rq, rq->argv[k->next], &r) && lease(s, rq->argv[k->next], now, until))
             k->found++;
-            if (until > now)
-                lease(s, rq->argv[k->next], now, until);
-        }
         k->next++;
     }
     emit_int(request_emit(rq), k->found);

@@ -320,8 +320,8 @@ static void match_keys(struct request *rq, struct match *m, int end)
 
         if (!store_present(s->store, rq->argv[m->next], h, seen))
             return;
-        if (m->lease_ms > 0)
-            lease_take_hash(store_lease(s->store), h, now, now + m->lease_ms);
+        if (!lease_take_hash(store_lease(s->store), h, now, now + m->lease_ms))
+            return; /* its eviction is on the way */
     }
 }
 

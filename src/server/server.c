@@ -106,16 +106,17 @@ static void on_key_changed(void *ctx, struct slice key)
 }
 
 /* LMCache's metadata goes first, so that no crash leaves it behind alone. */
-static void on_propose_evict(void *ctx, struct slice key, uint64_t mod)
+static bool on_propose_evict(void *ctx, struct slice key, uint64_t mod)
 {
     struct server *s = ctx;
     struct lmcache_key mem;
     struct slice metadata = lmcache_metadata_of(key, &mem);
     struct record r;
 
-    if (metadata.len > 0 && store_get(s->store, metadata, &r) == 0)
-        write_evict(s->write, metadata, r.mod);
-    write_evict(s->write, key, mod);
+    if (metadata.len > 0 && store_get(s->store, metadata, &r) == 0 &&
+        !write_evict(s->write, metadata, r.mod))
+        return false;
+    return write_evict(s->write, key, mod);
 }
 
 static void on_tags(void *ctx, uint64_t *term, uint64_t *applied)

@@ -192,13 +192,14 @@ static void join(struct write *w, struct request *rq, struct entry_writer *unit)
     server_wake(w->server);
 }
 
-void write_evict(struct write *w, struct slice key, uint64_t mod)
+bool write_evict(struct write *w, struct slice key, uint64_t mod)
 {
     if (w->queued_bytes > LOG_ENTRY_MAX)
-        return; /* the store asks again */
+        return false; /* the store asks again */
     entry_begin(&w->scratch);
     entry_u64(&w->scratch, OP_EVICT, 0, key, mod);
     join(w, NULL, &w->scratch);
+    return true;
 }
 
 bool write_backlogged(const struct write *w)

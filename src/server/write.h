@@ -36,7 +36,7 @@ void write_resume(struct request *rq); /* a stage or a rebuild has finished */
 /* A unit that is already built (EXEC). conds may be empty. */
 void write_unit(struct request *rq, struct entry_writer *unit);
 /* Proposals without a request: EVICT of the store. */
-void write_evict(struct write *w, struct slice key, uint64_t mod);
+bool write_evict(struct write *w, struct slice key, uint64_t mod);
 
 /* Once per loop turn, after the events: sends the open group if the window allows. */
 void write_turn(struct write *w);

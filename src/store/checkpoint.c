@@ -52,7 +52,7 @@ struct checkpoint {
     struct index_state state;
     struct volume_row *rows;
     size_t nrows;
-    uint64_t changed_rows;
+    uint64_t changed_rows, row_bytes;
     struct stale_row *stale;
     size_t nstale;
     /* out of the job */
@@ -215,8 +215,11 @@ static void become_durable(struct checkpoint *c)
     s->frozen = NULL;
     sweep_restart(s->sweep);
     drop_picture(c);
-    if (c->have_stats)
+    if (c->have_stats) {
         s->index_stats = c->stats;
+        s->indexed_row_bytes = c->row_bytes;
+        evict_measured(s->evict);
+    }
     if (s->counts.checkpoints++ == 0)
         damage_disproved(s->config.dir);
     s->counts.checkpoint_last_us = now_us - c->started_us;
@@ -280,7 +283,10 @@ static void freeze(struct checkpoint *c, bool clean)
     s->active = table_new();
     scan_table_frozen(s->scan);
     c->changed_rows = s->active_rows;
+    c->row_bytes = s->row_bytes;
     s->active_rows = 0;
+    s->frozen_expire_ms = s->active_expire_ms;
+    s->active_expire_ms = UINT64_MAX;
     s->changed_us = 0;
     c->nrows = volumes_freeze(s->volumes, &c->rows);
     c->nstale = sweep_take_stale(s->sweep, &c->stale);

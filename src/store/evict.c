@@ -1,67 +1,115 @@
 /* SPDX-License-Identifier: MIT */
-/* Keeps live bytes and volumes within their limits, one victim volume at a time.
+/* Keeps live bytes and volumes within their limits. Two things that need each other only through the
+ * volume table:
  *
- * Logical pressure (live bytes near the limit): the oldest volume's keys are evicted through the
- * log, but for those that were hit since they were written or are leased: they MOVE to the front,
- * up to half of the volume (oldest first with re-insertion equals LRU on real traces; DESIGN §6).
- * Physical pressure (few FREE volumes, but room in live bytes: deletes have left holes): everything
- * of the emptiest volume MOVEs. Either way the volume is empty in the end and the next checkpoint
- * makes it FREE.
+ * EVICT, logical, the leader's, through the log: live bytes near the limit. A hand goes around the
+ * volumes, oldest first, and within one in the order written (the header chain); a volume it has
+ * passed is the youngest. Keys that are leased stay. Keys hit since they were written, or since the hand passed, stay once more and lose
+ * the mark, but for each byte evicted only SPARED_PER_EVICTED are saved that way: no write waits
+ * until the hand has been everywhere. Others are proposed for eviction until what is left would be
+ * below the goal. This is FIFO with re-insertion (CLOCK), equal to LRU on real traces (DESIGN §6).
  *
- * The victim is found by walking its header chain; a header that cannot be read is passed over in
- * 4 KiB steps. MOVE reads the payload (verified), stages it into the volume of MOVEs and swaps the
- * place if the key still has its mod. EVICT is proposed and takes effect when the log says so.
+ * MOVE, physical, every node's own: FREE volumes are short and no file may be added. compact.c
+ * empties the volume with the least in it; what the hand spared comes to lie in a new one. If MOVE
+ * would win nothing (all volumes are full of live bytes), EVICT makes the holes first.
  *
- * Failure. No memory or no slot for a MOVE: tried again later. A pass that freed nothing (all is
- * leased) blocks eviction for BLOCKED_US: writes that wait are answered ERR_FULL meanwhile.
+ * What has expired goes before anything is evicted: the hand starts when every key whose time was
+ * over by then has been swept, with a checkpoint ahead of it if such keys are still in a table.
+ *
+ * Proposals under way are remembered (≤ PROPOSALS_MAX): their bytes count as gone, so the hand does
+ * not take too much. One that has not taken effect after EVICT_RETRY_US was dropped or its key had
+ * changed; the hand comes around again. Goals are amounts of live bytes, not differences: asking
+ * twice does not evict twice.
+ *
+ * Progress. CIRCLES_MAX times around without any effect (only leases can do that) and eviction is
+ * hopeless for a while: evict_want_live and evict_want_slot say so, and writes
+ * that wait are told. All of it is bounded per step: EVICT_STEP_KEYS looked at, one chain job, MOVER_MAX
+ * moves.
  */
 #include <stdlib.h>
 
 #include "base/assert.h"
 #include "base/err.h"
-#include "base/fail.h"
-#include "base/hash.h"
 #include "base/logger.h"
-#include "store/store_int.h"
+#include "store/evict_int.h"
+#include "store/slab.h"
 
-#define STEP_US 1000
-#define IDLE_US 100000
-#define SETTLE_US 2000000
-#define BLOCKED_US 1000000
-#define INDEX_LOOK_US 200000
-#define MOVES_MAX 2
-#define SAMPLE_RUNS 16
-#define SAMPLE_KEYS 64
+#define PROPOSALS_MAX 1024u
+#define FREE_WANTED 2u        /* one for writes, one for MOVE */
+#define SPARED_PER_EVICTED 8u /* bytes at most, where everything is hit all the time */
+#define CIRCLES_MAX 3u
 
-enum phase { PHASE_IDLE, PHASE_READING, PHASE_RECORD, PHASE_SETTLE };
-
-struct move {
-    struct evict *evict;
-    struct payload_read read;
-    struct stage_req stage;
-    struct payload_digest digest;
-    uint64_t mod;
-    uint8_t model[RECORD_META_MAX], seq[RECORD_META_MAX];
-    bool used;
+struct proposal {
+    uint8_t *key; /* malloc */
+    size_t key_len;
+    uint64_t mod, bytes, at_us;
 };
 
 struct evict {
-    struct store *store;
-    enum phase phase;
-    bool wanted, logical;
-    /* victim */
-    struct volume_row victim;
-    struct volume_io vio;
-    uint64_t offset;
-    uint64_t moved_bytes, evicted_bytes; /* in this volume */
-    uint64_t settle_until_us, blocked_until_us, index_look_us;
-    /* the header being read */
-    struct job job;
-    uint8_t *page;
-    int page_err;
-    struct move moves[MOVES_MAX];
-    unsigned moving;
+    struct store *s;
+    struct compact *compact;
+    struct evict_index *index;
+    /* the hand */
+    bool active;
+    uint64_t goal;    /* of live bytes, proposals taken off */
+    uint64_t sparing; /* bytes that hits may still save */
+    struct chain chain;
+    struct volume_row row; /* the volume it is in; number 0: between two */
+    size_t next;           /* of the chain's entries */
+    unsigned circles;      /* times around since the last effect */
+    uint64_t circle_turn;  /* volumes with a later turn were passed this time around */
+    uint64_t began_us, hopeless_until_us;
+    uint64_t sweep_ms; /* what expired up to here goes first; 0: it is gone */
+    /* writes wait for live bytes to fall below this; 0: none */
+    uint64_t waited_live;
+    /* proposals under way, a ring */
+    struct proposal ring[PROPOSALS_MAX];
+    unsigned ring_at, ring_count;
+    uint64_t ring_bytes;
 };
+
+/* --- shared with the parts ------------------------------------------------------------------ */
+
+int evict_find(struct store *s, struct slice key, struct record *out)
+{
+    struct slice value;
+    int err = store_lookup(s, key, &value);
+
+    return err != 0 ? err : record_decode(key, value, out);
+}
+
+bool evict_expired(struct store *s, struct slice key, const struct record *r)
+{
+    if (!record_expired(r, s->stamp_ms))
+        return false;
+    store_del(s, key);
+    s->counts.expired++;
+    return true;
+}
+
+bool evict_propose(struct store *s, struct slice key, uint64_t mod)
+{
+    if (!s->config.propose_evict(s->config.ctx, key, mod))
+        return false;
+    lease_condemn(s->lease, key, clock_now_ms(s->config.clock));
+    return true;
+}
+
+void evict_tell_waiters(struct store *s)
+{
+    stage_pump(s->stage);
+    if (s->config.on_space != NULL)
+        s->config.on_space(s->config.ctx);
+}
+
+/* --- life --------------------------------------------------------------------------------- */
+
+static void on_entries(struct chain *chain)
+{
+    struct evict *e = (struct evict *)((char *)chain - offsetof(struct evict, chain));
+
+    e->next = 0;
+}
 
 struct evict *evict_new(struct store *s)
 {
@@ -69,382 +117,354 @@ struct evict *evict_new(struct store *s)
 
     if (e == NULL)
         return NULL;
-    e->store = s;
-    e->page = aligned_alloc(PAYLOAD_HEADER, PAYLOAD_HEADER);
-    if (e->page == NULL) {
-        free(e);
+    e->s = s;
+    e->compact = compact_new(s);
+    e->index = evict_index_new(s);
+    if (e->compact == NULL || e->index == NULL || chain_init(&e->chain, s->volumes) != 0) {
+        evict_free(e);
         return NULL;
     }
-    for (unsigned i = 0; i < MOVES_MAX; i++)
-        e->moves[i].evict = e;
+    e->chain.done = on_entries;
     return e;
+}
+
+static void pop_proposal(struct evict *e)
+{
+    struct proposal *p = &e->ring[e->ring_at];
+
+    ASSERT(e->ring_count > 0 && e->ring_bytes >= p->bytes);
+    e->ring_bytes -= p->bytes;
+    free(p->key);
+    e->ring_at = (e->ring_at + 1) % PROPOSALS_MAX;
+    e->ring_count--;
 }
 
 void evict_free(struct evict *e)
 {
     if (e == NULL)
         return;
-    ASSERT(!evict_busy(e));
-    if (e->phase != PHASE_IDLE)
-        volumes_unpin(e->store->volumes, e->victim.number);
-    free(e->page);
+    while (e->ring_count > 0)
+        pop_proposal(e);
+    chain_fini(&e->chain);
+    compact_free(e->compact);
+    evict_index_free(e->index);
     free(e);
 }
 
 bool evict_busy(const struct evict *e)
 {
-    return e->moving > 0 || e->phase == PHASE_READING;
+    return e->chain.busy || compact_in_flight(e->compact);
 }
 
-bool evict_wanted(struct evict *e)
-{
-    struct store *s = e->store;
+/* --- limits ------------------------------------------------------------------------------- */
 
-    e->wanted = true;
-    return s->leading && store_now_us(s) >= e->blocked_until_us;
+/* Work begins this much below the limit, so that writes seldom have to wait for it. */
+static uint64_t margin(const struct store *s)
+{
+    uint64_t part = store_live_limit(s) / 16, half = s->config.volume_size / 2;
+
+    return part < half ? part : half;
 }
 
-/* ---- victims ----------------------------------------------------------------------------- */
-
-static bool pick(struct evict *e)
+static uint64_t live_bytes(const struct evict *e)
 {
-    struct store *s = e->store;
     struct volumes_stats v;
-    bool full, tight, found;
 
-    volumes_get_stats(s->volumes, &v);
-    full = v.live_bytes + s->config.volume_size / 2 > store_live_limit(s) ||
-           (e->wanted && v.can_grow == 0 && v.live_bytes > store_live_limit(s) / 2);
-    tight = v.can_grow == 0 && v.free < 2;
-    if (!full && !tight)
-        return false;
-    if (v.empty > 0 && v.free + v.empty >= 2 && !full) {
-        (void)checkpoint_start(s, false); /* it frees what is empty already */
-        return false;
+    volumes_get_stats(e->s->volumes, &v);
+    return v.live_bytes;
+}
+
+static uint64_t projected(const struct evict *e)
+{
+    uint64_t live = live_bytes(e);
+
+    return live > e->ring_bytes ? live - e->ring_bytes : 0;
+}
+
+static bool is_short(const struct volumes_stats *v)
+{
+    return v->can_grow == 0 && v->free < FREE_WANTED;
+}
+
+static bool is_hopeful(const struct evict *e)
+{
+    return e->s->leading && store_now_us(e->s) >= e->hopeless_until_us;
+}
+
+static void aim(struct evict *e, uint64_t goal)
+{
+    if (!e->active || goal < e->goal)
+        e->goal = goal;
+    if (!e->active) {
+        e->active = true;
+        e->circles = 0;
+        e->sparing = 2 * margin(e->s) * SPARED_PER_EVICTED;
+        e->circle_turn = volumes_last_turn(e->s->volumes);
+        e->began_us = store_now_us(e->s);
+        e->sweep_ms = e->s->stamp_ms;
     }
-    found = volumes_emptiest(s->volumes, &e->victim);
-    e->logical = full || !found || e->victim.live_bytes * 10 > s->config.volume_size * 9;
-    if (e->logical) {
-        uint64_t after = 0;
-
-        do {
-            found = volumes_after(s->volumes, after, &e->victim);
-            after = e->victim.opened_ms;
-        } while (found && e->victim.state != VOLUME_SEALED);
-    }
-    return found && volumes_pin(s->volumes, e->victim.number, e->victim.generation, &e->vio) == 0;
 }
 
-static void begin(struct evict *e)
+/* Room for `bytes` below the limit, and no less than what a pause between two rounds is worth. */
+static void aim_below_limit(struct evict *e, uint64_t bytes)
 {
-    e->phase = PHASE_RECORD;
-    e->offset = 0;
-    e->moved_bytes = e->evicted_bytes = 0;
+    uint64_t limit = store_live_limit(e->s), room = 2 * margin(e->s);
+
+    ASSERT(bytes <= limit);
+    aim(e, limit - (bytes > room ? bytes : room));
 }
 
-/* ---- MOVE -------------------------------------------------------------------------------- */
-
-static void end_move(struct move *m)
+/* What has expired before the hand was started is still there. */
+static bool sweeps_first(struct evict *e)
 {
-    m->used = false;
-    m->evict->moving--;
-    buf_unref(m->read.buf);
-    m->read.buf = NULL;
-}
+    struct store *s = e->s;
 
-static void on_staged(struct stage_req *r)
-{
-    struct move *m = (struct move *)((char *)r - offsetof(struct move, stage));
-    struct store *s = m->evict->store;
-
-    if (r->err == 0) {
-        bool moved = store_move(s, slice_of(r->key, r->key_len), m->mod, m->read.place, r->place);
-
-        stage_release(s->stage, r->place);
-        if (moved) {
-            s->counts.moved++;
-            s->counts.moved_bytes += m->read.length;
-        }
-        (void)FAIL("move.done");
-    }
-    end_move(m);
-}
-
-static void on_read(struct payload_read *r)
-{
-    struct move *m = (struct move *)((char *)r - offsetof(struct move, read));
-    struct store *s = m->evict->store;
-
-    if (r->err != 0 || s->closing) {
-        if (r->err == ERR_CORRUPT) {
-            struct slice value;
-
-            /* A damaged payload cannot move; the key is a miss already and goes with it. */
-            if (store_lookup(s, slice_of(r->key, r->key_len), &value) == 0)
-                store_corrupt(s, slice_of(r->key, r->key_len));
-            store_del(s, slice_of(r->key, r->key_len));
-        }
-        end_move(m);
-        return;
-    }
-    payload_digest_begin(&m->digest, r->length);
-    payload_digest_update(&m->digest, buf_payload(r->buf), r->length);
-    payload_digest_end(&m->digest, buf_payload(r->buf));
-    m->stage.buf = r->buf;
-    m->stage.digest = &m->digest;
-    m->stage.done = on_staged;
-    m->stage.moving = true;
-    stage_submit(s->stage, &m->stage);
-}
-
-static void remember(struct move *m, struct slice key, const struct record *r)
-{
-    m->mod = r->mod;
-    memset(&m->read, 0, sizeof(m->read));
-    memset(&m->stage, 0, sizeof(m->stage));
-    m->read.place = r->place;
-    m->read.id = m->stage.id = r->payload;
-    m->read.length = m->read.count = r->length;
-    m->read.digest = r->digest;
-    m->read.key_len = m->stage.key_len = key.len;
-    memcpy(m->read.key, key.ptr, key.len);
-    memcpy(m->stage.key, key.ptr, key.len);
-    if (r->model.len > 0)
-        memcpy(m->model, r->model.ptr, r->model.len);
-    if (r->seq.len > 0)
-        memcpy(m->seq, r->seq.ptr, r->seq.len);
-    m->stage.model = slice_of(m->model, r->model.len);
-    m->stage.seq = slice_of(m->seq, r->seq.len);
-    m->stage.tokens = r->tokens;
-    m->stage.created_ms = r->created_ms;
-    m->stage.expire_ms = r->expire_ms;
-    m->read.done = on_read;
-}
-
-/* false: no memory or no free move now. */
-static bool start_move(struct evict *e, struct slice key, const struct record *r)
-{
-    struct store *s = e->store;
-    struct move *m = NULL;
-
-    for (unsigned i = 0; i < MOVES_MAX && m == NULL; i++)
-        if (!e->moves[i].used)
-            m = &e->moves[i];
-    if (m == NULL)
+    if (e->sweep_ms == 0)
         return false;
-    remember(m, key, r);
-    if (buf_get(s->config.pool, r->length, &m->read.buf) != 0)
+    if (store_expires_by(s, e->sweep_ms) && !checkpoint_is_failing(s)) {
+        checkpoint_start(s, false); /* the sweep looks into the index only */
+        return true;
+    }
+    if (sweep_is_behind(s->sweep, e->sweep_ms))
+        return true;
+    e->sweep_ms = 0;
+    return false;
+}
+
+/* --- proposals ---------------------------------------------------------------------------- */
+
+static bool propose(struct evict *e, struct slice key, uint64_t mod, uint64_t bytes)
+{
+    struct proposal *p = &e->ring[(e->ring_at + e->ring_count) % PROPOSALS_MAX];
+    uint8_t *copy;
+
+    ASSERT(e->ring_count < PROPOSALS_MAX);
+    if (!evict_propose(e->s, key, mod))
         return false;
-    m->used = true;
-    e->moving++;
-    if (store_read(s, &m->read) != 0)
-        end_move(m);
+    copy = malloc(key.len);
+    if (copy == NULL)
+        PANIC("out of memory");
+    memcpy(copy, key.ptr, key.len);
+    *p = (struct proposal){copy, key.len, mod, bytes, store_now_us(e->s)};
+    e->ring_count++;
+    e->ring_bytes += bytes;
     return true;
 }
 
-/* ---- the walk ---------------------------------------------------------------------------- */
-
-static void work_page(struct job *job)
+static bool took_effect(struct evict *e, const struct proposal *p)
 {
-    struct evict *e = (struct evict *)((char *)job - offsetof(struct evict, job));
-    struct iovec iov = {e->page, PAYLOAD_HEADER};
-
-    e->page_err = io_read_all(e->vio.io, e->vio.fd, &iov, 1, (off_t)(e->vio.base + e->offset));
-}
-
-/* What happens to one living record of the victim. false: try again later. */
-static bool settle_record(struct evict *e, struct slice key, const struct record *r)
-{
-    struct store *s = e->store;
-    uint64_t slot = volume_slot(r->length);
-    bool leased = lease_held(s->lease, key, clock_now_ms(s->config.clock));
-    bool spared = leased || (volumes_was_hit(s->volumes, r->place) &&
-                             e->moved_bytes + slot <= s->config.volume_size / 2);
-
-    if (record_expired(r, s->stamp_ms)) {
-        store_del(s, key);
-        s->counts.expired++;
-        e->evicted_bytes += slot;
-        return true;
-    }
-    if (e->logical && !spared) {
-        s->config.propose_evict(s->config.ctx, key, r->mod);
-        e->evicted_bytes += slot;
-        return true;
-    }
-    if (volumes_move_room(s->volumes) < slot || !start_move(e, key, r))
-        return false;
-    volumes_clear_hit(s->volumes, r->place); /* the next life begins without it */
-    e->moved_bytes += slot;
-    return true;
-}
-
-static void on_page(struct job *job)
-{
-    struct evict *e = (struct evict *)((char *)job - offsetof(struct evict, job));
-
-    e->phase = PHASE_RECORD;
-}
-
-/* The record in e->page, which begins at e->offset. false: try it again later. */
-static bool visit(struct evict *e)
-{
-    struct place here = {e->victim.number, e->victim.generation, e->offset};
-    struct payload_header h;
     struct record r;
 
-    if (e->page_err != 0 || payload_header_decode(e->page, &h) != 0 || !place_eq(h.place, here) ||
-        memcmp(h.uuid, e->vio.uuid, sizeof(h.uuid)) != 0) {
-        e->offset += VOLUME_HEADER;
+    return evict_find(e->s, slice_of(p->key, p->key_len), &r) != 0 || r.mod != p->mod;
+}
+
+/* They take effect in the order proposed. */
+static void reap(struct evict *e)
+{
+    uint64_t now_us = store_now_us(e->s);
+
+    while (e->ring_count > 0) {
+        const struct proposal *p = &e->ring[e->ring_at];
+
+        if (took_effect(e, p))
+            e->circles = 0;
+        else if (e->s->leading && now_us - p->at_us < EVICT_RETRY_US)
+            return;
+        pop_proposal(e);
+    }
+}
+
+/* --- the hand ----------------------------------------------------------------------------- */
+
+/* False: to be visited again, the log takes no more. */
+static bool visit(struct evict *e, const struct chain_entry *entry)
+{
+    struct store *s = e->s;
+    struct place here = {e->row.number, e->row.generation, entry->offset};
+    struct slice key = slice_of(entry->key, entry->key_len);
+    struct record r;
+    uint64_t slot;
+
+    if (evict_find(s, key, &r) != 0 || r.kind != RECORD_SLAB || !place_eq(r.place, here))
+        return true;
+    if (evict_expired(s, key, &r)) {
+        e->circles = 0;
         return true;
     }
-    if (store_get(e->store, h.key, &r) == 0 && r.kind == RECORD_SLAB && place_eq(r.place, here) &&
-        !settle_record(e, h.key, &r))
+    if (lease_held(s->lease, key, clock_now_ms(s->config.clock)))
+        return true;
+    slot = volume_slot(r.length);
+    if (volumes_was_hit(s->volumes, here) && slot <= e->sparing) {
+        volumes_clear_hit(s->volumes, here);
+        e->sparing -= slot;
+        return true;
+    }
+    if (!propose(e, key, r.mod, slot))
         return false;
-    e->offset += volume_slot(h.length);
+    e->sparing += slot * SPARED_PER_EVICTED;
     return true;
 }
 
-static void finish_victim(struct evict *e)
+static void give_up(struct evict *e)
 {
-    struct store *s = e->store;
-    struct volume_row now;
-    bool empty = volumes_get(s->volumes, e->victim.number, &now) && now.live_records == 0;
+    struct store *s = e->s;
+    uint64_t now_us = store_now_us(s), took_us = now_us - e->began_us;
 
-    volumes_unpin(s->volumes, e->victim.number);
-    e->phase = PHASE_IDLE;
-    e->wanted = false;
-    if (empty)
-        (void)checkpoint_start(s, false);
-    else
-        volumes_shun(s->volumes, e->victim.number);
-    if (!empty && e->evicted_bytes == 0 && e->moved_bytes == 0) {
-        e->blocked_until_us = store_now_us(s) + BLOCKED_US;
-        s->config.on_space(s->config.ctx); /* those that wait learn that the store is full */
+    e->active = false;
+    e->hopeless_until_us = now_us + (took_us > EVICT_RETRY_US ? took_us : EVICT_RETRY_US);
+    LOG_VERBOSE("evict nothing to evict live_bytes=%llu limit=%llu leases=%zu",
+                (unsigned long long)live_bytes(e), (unsigned long long)store_live_limit(s),
+                lease_count(s->lease, clock_now_ms(s->config.clock)));
+    evict_tell_waiters(s);
+}
+
+/* On to the next volume. false: nothing to do for now. */
+static bool next_volume(struct evict *e)
+{
+    struct volumes *v = e->s->volumes;
+    uint64_t turn;
+
+    if (e->row.number != 0)
+        volumes_pass(v, e->row.number);
+    e->row.number = 0;
+    if (!volumes_oldest(v, &e->row, &turn) || turn > e->circle_turn) {
+        if (e->ring_count > 0)
+            return false; /* what they bring is known before the next time around */
+        e->circle_turn = volumes_last_turn(v);
+        e->row.number = 0;
+        if (++e->circles >= CIRCLES_MAX)
+            give_up(e);
+        return e->active;
     }
+    e->chain.at = 0;
+    e->chain.end = e->row.cursor;
+    return true;
 }
 
-static bool is_empty(struct evict *e)
+static bool read_on(struct evict *e)
 {
-    struct volume_row now;
-
-    return !volumes_get(e->store->volumes, e->victim.number, &now) || now.live_records == 0;
+    e->chain.count = e->next = 0;
+    if (e->chain.at >= e->chain.end)
+        return next_volume(e);
+    if (chain_start(&e->chain, e->s->readers, &e->row) == 0)
+        return false;
+    e->chain.at = e->chain.end; /* recycled meanwhile */
+    return true;
 }
 
-/* ---- index pressure ---------------------------------------------------------------------- */
-
-struct sample {
-    struct store *store;
-    unsigned run, count;
-    struct {
-        uint64_t mod;
-        size_t len;
-        uint8_t key[RECORD_KEY_MAX];
-    } keys[SAMPLE_RUNS * SAMPLE_KEYS];
-};
-
-static bool take_sample(void *ctx, struct slice key, const struct record *r)
+/* µs to the next step. */
+static uint64_t turn_hand(struct evict *e)
 {
-    struct sample *p = ctx;
-
-    p->run++;
-    if (r->kind == RECORD_INLINE &&
-        !lease_held(p->store->lease, key, clock_now_ms(p->store->config.clock))) {
-        p->keys[p->count].mod = r->mod;
-        p->keys[p->count].len = key.len;
-        memcpy(p->keys[p->count].key, key.ptr, key.len);
-        p->count++;
-    }
-    return p->run < SAMPLE_KEYS;
-}
-
-static int by_mod(const void *a, const void *b)
-{
-    uint64_t x, y;
-
-    memcpy(&x, a, sizeof(x));
-    memcpy(&y, b, sizeof(y));
-    return x < y ? -1 : x > y;
-}
-
-/* Past max-index-bytes: of a sample of inline keys the quarter written longest ago goes. */
-static void relieve_index(struct evict *e)
-{
-    struct store *s = e->store;
-    struct sample *p;
-
-    if (s->index_stats.used_bytes + TABLE_BYTES_RESERVE < s->config.max_index_bytes ||
-        store_now_us(s) < e->index_look_us)
-        return;
-    e->index_look_us = store_now_us(s) + INDEX_LOOK_US;
-    p = calloc(1, sizeof(*p));
-    if (p == NULL)
-        return;
-    p->store = s;
-    for (unsigned i = 0; i < SAMPLE_RUNS; i++) {
-        uint8_t from[RECORD_KEY_MAX];
-        size_t len;
-
-        if (store_random_key(s, 0, from, &len) != 0)
-            break;
-        p->run = 0;
-        store_scan(s, slice_of(from, len), false, take_sample, p);
-    }
-    qsort(p->keys, p->count, sizeof(p->keys[0]), by_mod);
-    for (unsigned i = 0; i < (p->count + 3) / 4; i++)
-        s->config.propose_evict(s->config.ctx, slice_of(p->keys[i].key, p->keys[i].len),
-                                p->keys[i].mod);
-    if (p->count == 0)
-        e->blocked_until_us = store_now_us(s) + BLOCKED_US;
-    free(p);
-}
-
-/* ---- step -------------------------------------------------------------------------------- */
-
-static uint64_t step_record(struct evict *e)
-{
-    struct store *s = e->store;
-
-    if (e->page_err == ERR_AGAIN) { /* nothing read at this offset yet */
-        e->phase = PHASE_READING;
-        e->job.work = work_page;
-        e->job.done = on_page;
-        worker_submit(s->readers, &e->job);
-        return STEP_US;
-    }
-    if (!visit(e))
-        return STEP_US;
-    e->page_err = ERR_AGAIN;
-    if (e->offset + VOLUME_HEADER > e->victim.cursor || is_empty(e)) {
-        e->phase = PHASE_SETTLE;
-        e->settle_until_us = store_now_us(s) + SETTLE_US;
+    for (unsigned budget = EVICT_STEP_KEYS; budget > 0; budget--) {
+        if (projected(e) <= e->goal) {
+            e->active = false;
+            return EVICT_WAIT_US;
+        }
+        if (e->chain.busy || e->ring_count == PROPOSALS_MAX || store_table_full(e->s) ||
+            sweeps_first(e))
+            return EVICT_WAIT_US;
+        if (e->next == e->chain.count) {
+            if (!read_on(e))
+                return EVICT_WAIT_US;
+        } else if (visit(e, &e->chain.entries[e->next])) {
+            e->next++;
+        } else {
+            return EVICT_WAIT_US;
+        }
     }
     return 0;
 }
 
+/* --- what to do --------------------------------------------------------------------------- */
+
+/* FREE volumes are short: recycle what is empty, else empty one, else make holes, and see what the
+ * last ones have brought before more are made. */
+static void make_free(struct evict *e, const struct volumes_stats *v)
+{
+    struct store *s = e->s;
+
+    if (v->empty > 0) {
+        if (!checkpoint_is_failing(s))
+            checkpoint_start(s, false);
+        return;
+    }
+    if (compact_start(e->compact))
+        return;
+    if (is_hopeful(e) && !e->active && e->ring_count == 0 && v->live_records > 0) {
+        uint64_t live = live_bytes(e), part = margin(s);
+
+        aim(e, live > part ? live - part : 0);
+    }
+}
+
+static void tell_who_waits(struct evict *e)
+{
+    if (e->waited_live > 0 && live_bytes(e) < e->waited_live) {
+        e->waited_live = 0;
+        evict_tell_waiters(e->s);
+    }
+}
+
 uint64_t evict_step(struct evict *e)
 {
-    struct store *s = e->store;
+    struct store *s = e->s;
+    uint64_t next_us = EVICT_WAIT_US, us;
+    struct volumes_stats v;
 
-    if (!s->leading || s->closing)
-        return IDLE_US;
-    relieve_index(e);
-    switch (e->phase) {
-    case PHASE_IDLE:
-        if (store_now_us(s) < e->blocked_until_us || !pick(e))
-            return IDLE_US;
-        begin(e);
-        e->page_err = ERR_AGAIN;
-        return 0;
-    case PHASE_READING:
-        return IDLE_US; /* its done() is an event */
-    case PHASE_RECORD:
-        return step_record(e);
-    case PHASE_SETTLE:
-        if (e->moving > 0 || (!is_empty(e) && store_now_us(s) < e->settle_until_us))
-            return STEP_US;
-        finish_victim(e);
-        return 0;
+    if (s->closing)
+        return EVICT_WAIT_US;
+    reap(e);
+    tell_who_waits(e);
+    volumes_get_stats(s->volumes, &v);
+    if (is_hopeful(e) && !e->active && projected(e) + margin(s) > store_live_limit(s))
+        aim_below_limit(e, 0);
+    if (!s->leading)
+        e->active = false;
+    if (!compact_running(e->compact) && is_short(&v))
+        make_free(e, &v);
+    if (compact_running(e->compact))
+        next_us = compact_step(e->compact);
+    if (e->active) {
+        us = turn_hand(e);
+        next_us = us < next_us ? us : next_us;
     }
-    return IDLE_US;
+    us = evict_index_step(e->index);
+    return us < next_us ? us : next_us;
+}
+
+/* --- what is wanted ----------------------------------------------------------------------- */
+
+bool evict_want_live(struct evict *e, uint64_t bytes)
+{
+    struct volumes_stats v;
+
+    volumes_get_stats(e->s->volumes, &v);
+    if (!is_hopeful(e) || v.live_records == 0 || bytes > store_live_limit(e->s))
+        return false;
+    aim_below_limit(e, bytes);
+    e->waited_live = v.live_bytes;
+    return true;
+}
+
+/* evict_step does what is answered here. */
+bool evict_want_slot(struct evict *e)
+{
+    struct volumes_stats v;
+
+    volumes_get_stats(e->s->volumes, &v);
+    if (v.empty > 0)
+        return !checkpoint_is_failing(e->s);
+    if (compact_running(e->compact) || compact_possible(e->compact))
+        return true;
+    return is_hopeful(e) && v.live_records > 0;
+}
+
+int evict_admits_row(struct evict *e, uint64_t bytes)
+{
+    return evict_index_admits(e->index, bytes);
+}
+
+void evict_measured(struct evict *e)
+{
+    evict_index_measured(e->index);
 }

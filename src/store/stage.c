@@ -165,7 +165,7 @@ static void settle(struct stage *s, struct write_job *j, struct stage_req *r)
         finish(r, 0); /* its pin is the caller's now */
         return;
     }
-    volumes_unpin(s->config.volumes, r->place.volume);
+    volumes_release(s->config.volumes, r->place.volume);
     if (j->doubtful && r->tries < TRIES_MAX)
         r->state = REQ_QUEUED;
     else
@@ -246,7 +246,7 @@ static void add(struct stage *s, struct write_job *j, struct stage_req *r, struc
     j->bytes += slot;
 }
 
-/* A slot for r, or an error; ERR_AGAIN: r waits. */
+/* A slot for r, or an error; ERR_AGAIN: r waits. A MOVE never waits for space: it makes it. */
 static int place_for(struct stage *s, const struct stage_req *r, struct place *out)
 {
     struct volumes_stats st;
@@ -257,7 +257,7 @@ static int place_for(struct stage *s, const struct stage_req *r, struct place *o
     if (err == 0 || err == ERR_TOOBIG)
         return err;
     volumes_get_stats(s->config.volumes, &st);
-    if (st.formatting > 0 || s->config.need_space(s->config.ctx))
+    if (st.formatting > 0 || (!r->moving && s->config.need_space(s->config.ctx)))
         return ERR_AGAIN;
     return err == ERR_AGAIN ? ERR_FULL : err;
 }
@@ -394,7 +394,7 @@ void stage_pump(struct stage *s)
 
 void stage_release(struct stage *s, struct place p)
 {
-    volumes_unpin(s->config.volumes, p.volume);
+    volumes_release(s->config.volumes, p.volume);
 }
 
 bool stage_idle(const struct stage *s)

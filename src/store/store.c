@@ -27,6 +27,9 @@
 #define LOG_EVERY_MS 1000u
 #define SWEEP_BUDGET 200u /* keys a loop turn, ≤ 1 ms */
 #define DISK_ASK_US 1000000u
+#define ROW_OVERHEAD 16u /* LMDB's, for each row of a page */
+#define PAGE_BYTES 4096u
+#define PAGE_ABOVE 2040u /* LMDB gives pages of their own to rows of half a page */
 #define STEP_IDLE_US 1000000u
 
 /* --- look-up ------------------------------------------------------------------------------- */
@@ -110,9 +113,29 @@ bool store_table_full(const struct store *s)
     return table_bytes(s->active) >= TABLE_BYTES_MAX || s->active_rows >= TABLE_KEYS_MAX;
 }
 
+static uint64_t earlier(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+bool store_expires_by(const struct store *s, uint64_t stamp_ms)
+{
+    return s->active_expire_ms <= stamp_ms ||
+           (s->frozen != NULL && s->frozen_expire_ms <= stamp_ms);
+}
+
 static void take_from(uint64_t *count, uint64_t n)
 {
     *count -= n < *count ? n : *count;
+}
+
+uint64_t store_row_bytes(struct slice key, const struct record *r)
+{
+    uint64_t bytes = key.len + record_size(r) + ROW_OVERHEAD;
+
+    if (bytes > PAGE_ABOVE)
+        bytes = (bytes + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES;
+    return r->expire_ms == 0 ? bytes : bytes + key.len + sizeof(uint64_t) + ROW_OVERHEAD;
 }
 
 /* What the key counts for now goes; a damaged record counts as a key of unknown size. */
@@ -132,6 +155,7 @@ static bool uncount_old(struct store *s, struct slice key, struct record *old, b
     }
     *decoded = true;
     take_from(&s->counts.bytes, old->length);
+    take_from(&s->row_bytes, store_row_bytes(key, old));
     if (old->expire_ms != 0)
         take_from(&s->counts.expires, 1);
     return true;
@@ -179,11 +203,28 @@ static void write_record(struct store *s, struct slice key, const struct record 
 
     record_encode(r, key, bytes);
     memcpy(table_put(s->active, key, size), bytes, size);
+    if (r->expire_ms != 0)
+        s->active_expire_ms = earlier(s->active_expire_ms, r->expire_ms);
     store_changed(s);
 }
 
-/* What a look-up by hash may believe: called at every change. */
+/* What a look-up by hash may believe: called at every change. An eviction under way concerns the
+ * old value only. */
 static void note_change(struct store *s, struct slice key, const struct record *r)
+{
+    bool condemns = lease_condemns(s->lease, clock_now_ms(s->config.clock));
+    uint64_t hash;
+
+    if (presence_bytes(s->presence) == 0 && !condemns)
+        return;
+    hash = lease_hash(s->lease, key);
+    presence_change(s->presence, hash, r);
+    if (condemns)
+        lease_pardon(s->lease, hash);
+}
+
+/* The same value at another place. */
+static void note_move(struct store *s, struct slice key, const struct record *r)
 {
     if (presence_bytes(s->presence) > 0)
         presence_change(s->presence, lease_hash(s->lease, key), r);
@@ -208,6 +249,7 @@ void store_put(struct store *s, struct slice key, const struct record *r)
         unref_place(s, &old);
     s->counts.keys++;
     s->counts.bytes += r->length;
+    s->row_bytes += store_row_bytes(key, r);
     s->counts.expires += r->expire_ms != 0;
     bool expires = r->expire_ms != 0 || old.expire_ms != 0;
 
@@ -239,7 +281,8 @@ void store_flush(struct store *s)
     presence_clear(s->presence);
     volumes_unref_all(s->volumes);
     s->counts.keys = s->counts.bytes = s->counts.expires = 0;
-    s->active_rows = 0;
+    s->active_rows = s->row_bytes = 0;
+    s->active_expire_ms = UINT64_MAX;
     store_changed(s);
 }
 
@@ -260,7 +303,7 @@ bool store_move(struct store *s, struct slice key, uint64_t mod, struct place fr
     s->counts.moved++;
     s->counts.moved_bytes += r.length;
     write_record(s, key, &r);
-    note_change(s, key, &r);
+    note_move(s, key, &r);
     count_rows(s, before, r.expire_ms != 0);
     return true;
 }
@@ -343,6 +386,18 @@ static int table_admits(struct store *s, uint64_t bytes)
     return checkpoint_start(s, false) ? 0 : ERR_AGAIN;
 }
 
+static int index_admits(struct store *s, uint64_t bytes)
+{
+    int err = evict_admits_row(s->evict, bytes);
+
+    if (err != ERR_NOTFOUND)
+        return err;
+    if (checkpoint_is_failing(s))
+        return ERR_NOSPC;
+    checkpoint_start(s, false);
+    return ERR_AGAIN;
+}
+
 int store_may_add(struct store *s, uint64_t inline_bytes, uint64_t slab_bytes)
 {
     struct volumes_stats v;
@@ -353,13 +408,14 @@ int store_may_add(struct store *s, uint64_t inline_bytes, uint64_t slab_bytes)
     err = table_admits(s, inline_bytes);
     if (err != 0)
         return err;
-    if (s->index_stats.used_bytes + inline_bytes > s->config.max_index_bytes)
-        return evict_wanted(s->evict) ? ERR_AGAIN : ERR_FULL;
+    err = index_admits(s, inline_bytes);
+    if (err != 0)
+        return err;
     if (slab_bytes == 0)
         return 0;
     volumes_get_stats(s->volumes, &v);
     if (v.live_bytes + slab_bytes > store_live_limit(s))
-        return evict_wanted(s->evict) ? ERR_AGAIN : ERR_FULL;
+        return evict_want_live(s->evict, slab_bytes) ? ERR_AGAIN : ERR_FULL;
     return 0;
 }
 
@@ -434,22 +490,17 @@ const struct store_config *store_config(const struct store *s)
 
 /* --- background ---------------------------------------------------------------------------- */
 
-static uint64_t sooner(uint64_t a, uint64_t b)
-{
-    return a < b ? a : b;
-}
-
 uint64_t store_step(struct store *s)
 {
     uint64_t next_us = STEP_IDLE_US;
 
     backup_step(s);
     if (s->recovered) {
-        next_us = sooner(next_us, sweep_step(s->sweep, s->stamp_ms, SWEEP_BUDGET));
-        next_us = sooner(next_us, evict_step(s->evict));
+        next_us = earlier(next_us, sweep_step(s->sweep, s->stamp_ms, SWEEP_BUDGET));
+        next_us = earlier(next_us, evict_step(s->evict));
         stage_pump(s->stage);
     }
-    return sooner(next_us, checkpoint_step(s));
+    return earlier(next_us, checkpoint_step(s));
 }
 
 void store_checkpoint(struct store *s, void (*cb)(void *ctx, int err), void *ctx)
@@ -486,17 +537,14 @@ void store_set_limits(struct store *s, uint64_t max_store, uint64_t max_index)
 {
     s->config.max_store_bytes = max_store;
     s->config.max_index_bytes = max_index;
+    evict_measured(s->evict);
 }
 
 void store_get_counts(const struct store *s, struct store_counts *out)
 {
     *out = s->counts;
-    out->table_keys = table_count(s->active);
-    out->table_bytes = table_bytes(s->active);
-    if (s->frozen != NULL) {
-        out->table_keys += table_count(s->frozen);
-        out->table_bytes += table_bytes(s->frozen);
-    }
+    out->table_keys = table_count(s->active) + (s->frozen != NULL ? table_count(s->frozen) : 0);
+    out->table_bytes = table_bytes(s->active) + (s->frozen != NULL ? table_bytes(s->frozen) : 0);
 }
 
 void store_get_index_stats(const struct store *s, struct index_stats *out)

@@ -35,8 +35,9 @@ struct store_config {
     uint64_t max_store_bytes, max_index_bytes, volume_size;
     unsigned read_threads;
     bool stepped; /* workers with 0 threads: tests run them with store_step_workers() */
-    /* Upward: eviction wants this key gone if its mod is still `mod` (through the log). */
-    void (*propose_evict)(void *ctx, struct slice key, uint64_t mod);
+    /* Upward: eviction wants this key gone if its mod is still `mod` (through the log). False: not
+     * now. */
+    bool (*propose_evict)(void *ctx, struct slice key, uint64_t mod);
     void (*on_space)(void *ctx); /* writes that waited may try again */
     void (*tags)(void *ctx, uint64_t *term, uint64_t *applied);
     void *ctx;

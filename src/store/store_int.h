@@ -44,7 +44,11 @@ struct store {
     struct index_buf old_buf; /* the record that a put or del replaces */
     uint8_t *scratch;         /* encoding: the new record may borrow from the old one */
     size_t scratch_size;
-    uint64_t active_rows;           /* index rows the active table changes, expiry rows too */
+    uint64_t row_bytes;         /* of all rows; what was there at start is estimated */
+    uint64_t indexed_row_bytes; /* row_bytes when index_stats were taken */
+    uint64_t active_rows;       /* index rows the active table changes, expiry rows too */
+    uint64_t active_expire_ms;  /* no deadline in it is earlier; UINT64_MAX: there is none */
+    uint64_t frozen_expire_ms;
     uint64_t changed_us;            /* first change since the last freeze; 0 = none */
     struct index_stats index_stats; /* after the last checkpoint */
     uint64_t disk_free, disk_asked_us;
@@ -63,6 +67,8 @@ uint64_t store_live_limit(const struct store *s);
 uint64_t store_now_us(const struct store *s); /* monotonic */
 void store_changed(struct store *s);          /* a checkpoint has something to write */
 bool store_table_full(const struct store *s); /* the active one has reached its limits */
+uint64_t store_row_bytes(struct slice key, const struct record *r); /* that it takes in the index */
+bool store_expires_by(const struct store *s, uint64_t stamp_ms);    /* a key that is in a table */
 
 /* checkpoint.c */
 struct checkpoint *checkpoint_new(struct store *s, uint64_t durable_index);
@@ -81,6 +87,8 @@ void sweep_free(struct sweep *w);
 uint64_t sweep_step(struct sweep *w, uint64_t stamp_ms, unsigned budget);
 bool sweep_due(struct sweep *w, uint64_t now_ms); /* a deadline is behind now, not yet swept */
 void sweep_restart(struct sweep *w);              /* the index has a new snapshot */
+/* Rows that were due at stamp_ms have still to be looked at. */
+bool sweep_is_behind(const struct sweep *w, uint64_t stamp_ms);
 /* Expiry rows that no record agrees with, for the next checkpoint to drop. */
 struct stale_row {
     uint64_t expire_ms;
@@ -107,8 +115,13 @@ void backup_cancel(struct store *s); /* at close: ends soon, with ERR_CANCELED *
 struct evict *evict_new(struct store *s);
 void evict_free(struct evict *e);
 uint64_t evict_step(struct evict *e);
-/* A slot or table room is wanted; false = nothing can be evicted. */
-bool evict_wanted(struct evict *e);
+/* Room is wanted: for so many live bytes, for a slot. False: it cannot be made for now. */
+bool evict_want_live(struct evict *e, uint64_t bytes);
+bool evict_want_slot(struct evict *e);
+/* Room in index.mdb. 0; ERR_AGAIN: it is being made; ERR_FULL; ERR_NOTFOUND: what is in the tables
+ * may come near the limit, nobody knows before it is in the index. */
+int evict_admits_row(struct evict *e, uint64_t bytes);
+void evict_measured(struct evict *e); /* index_stats or the limit are new */
 bool evict_busy(const struct evict *e);
 
 #endif

@@ -202,7 +202,7 @@ static bool need_space(void *ctx)
 {
     struct store *s = ctx;
 
-    return evict_wanted(s->evict);
+    return evict_want_slot(s->evict);
 }
 
 static uint64_t now_ms(void *ctx)
@@ -239,6 +239,7 @@ static int make_parts(struct store *s, char *detail)
 
     memcpy(sc.uuid, s->config.uuid, sizeof(sc.uuid));
     s->active = table_new();
+    s->active_expire_ms = UINT64_MAX;
     s->checkpoint = checkpoint_new(s, s->applied);
     s->sweep = sweep_new(s);
     s->scan = scan_new(s);
@@ -262,17 +263,19 @@ static void adopt_state(struct store *s, const struct index_state *state)
     s->counts.keys = state->keys;
     s->counts.bytes = state->bytes;
     s->counts.expires = index_count_expiry(s->index);
-    (void)index_get_stats(s->index, &s->index_stats);
+    if (index_get_stats(s->index, &s->index_stats) == 0)
+        s->indexed_row_bytes = s->index_stats.used_bytes / 3 * 2; /* as full as pages usually are */
+    s->row_bytes = s->indexed_row_bytes;
 }
 
 /* Accepts half-built stores. */
 static void free_parts(struct store *s)
 {
     ASSERT(s->audit == NULL && s->backup == NULL);
+    if (s->stage != NULL)
+        stage_free(s->stage); /* MOVEs that wait in it end here */
     evict_free(s->evict);
     sweep_free(s->sweep);
-    if (s->stage != NULL)
-        stage_free(s->stage);
     lease_free(s->lease);
     presence_free(s->presence);
     checkpoint_free(s->checkpoint);
@@ -332,6 +335,7 @@ int store_open(const struct store_config *c, struct store **out, struct index_st
         free_parts(s);
         return err;
     }
+    evict_measured(s->evict);
     LOG_NOTICE("store opened keys=%" PRIu64 " applied=%" PRIu64 " boot=%" PRIu32 " last_stop=%s",
                found.keys, found.applied, s->boot,
                found.applied == 0 && found.keys == 0 ? "none"

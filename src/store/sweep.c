@@ -26,6 +26,7 @@ struct sweep {
     uint8_t position[RECORD_KEY_MAX];
     size_t position_len;
     uint64_t empty_upto_ms; /* no row behind the position has a deadline up to this */
+    bool blind;             /* the rows cannot be read */
     struct stale_row *stale;
     size_t nstale, stale_space;
 };
@@ -134,12 +135,18 @@ uint64_t sweep_step(struct sweep *w, uint64_t stamp_ms, unsigned budget)
     ASSERT(budget > 0);
     if (stamp_ms <= w->empty_upto_ms || store_table_full(w->s))
         return LOOK_US;
-    if (index_scan_expiry(w->s->index, w->position_ms, from, stamp_ms, on_row, &step) != 0)
+    w->blind = index_scan_expiry(w->s->index, w->position_ms, from, stamp_ms, on_row, &step) != 0;
+    if (w->blind)
         return LOOK_US; /* damage in the tree: the audit names it */
     if (step.left == 0)
         return AGAIN_US;
     w->empty_upto_ms = stamp_ms;
     return LOOK_US;
+}
+
+bool sweep_is_behind(const struct sweep *w, uint64_t stamp_ms)
+{
+    return stamp_ms > w->empty_upto_ms && !w->blind;
 }
 
 static bool found(void *ctx, uint64_t expire_ms, struct slice key)

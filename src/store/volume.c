@@ -289,7 +289,7 @@ static int open_next(struct volumes *v, bool moving, uint64_t need)
     volumes_set_state(v, vol, VOLUME_OPEN);
     vol->generation++;
     vol->cursor = 0;
-    vol->opened_ms = next_opened_ms(v, v->now_ms);
+    vol->opened_ms = vol->turn = next_opened_ms(v, v->now_ms);
     vol->frozen_empty = false;
     free(vol->hits);
     vol->hits = NULL;
@@ -317,9 +317,19 @@ int volumes_alloc(struct volumes *v, uint64_t length, bool moving, uint64_t now_
     }
     *out = (struct place){vol->number, vol->generation, vol->cursor};
     vol->cursor += need;
+    vol->unsettled++;
     add_pins(v, vol, 1);
     DASSERT(vol->cursor <= vol->slab.capacity);
     return 0;
+}
+
+void volumes_release(struct volumes *v, uint32_t number)
+{
+    struct volume *vol = volumes_find(v, number);
+
+    ASSERT(vol != NULL && vol->unsettled > 0);
+    vol->unsettled--;
+    add_pins(v, vol, -1);
 }
 
 bool volumes_continues(const struct volumes *v, struct place next, uint64_t length, bool moving)
@@ -356,7 +366,7 @@ void volumes_adopt(struct volumes *v, struct volume *vol, uint32_t generation)
     vol->generation = generation;
     vol->cursor = 0;
     volumes_set_live(v, vol, 0, 0);
-    vol->opened_ms = next_opened_ms(v, 0);
+    vol->opened_ms = vol->turn = next_opened_ms(v, 0);
 }
 
 int volumes_ref(struct volumes *v, struct place p, uint64_t length)
@@ -537,10 +547,16 @@ void volumes_checkpoint_failed(struct volumes *v)
 
 /* --- choosing victims, report, check ------------------------------------------------------- */
 
-/* Emptying it is worth a try: nothing is being written there and the last try did not fail. */
+/* What is left unused behind the cursor is not won: the values moved out may leave as much behind
+ * theirs, unless two such volumes fit into one. */
 static bool is_victim(const struct volume *vol)
 {
-    return vol->state == VOLUME_SEALED && vol->live_records > 0 && !vol->shunned;
+    uint64_t holes = vol->cursor - vol->live_bytes;
+
+    return vol->state == VOLUME_SEALED && vol->live_records > 0 && vol->unsettled == 0 &&
+           !vol->shunned &&
+           (vol->live_bytes <= vol->slab.capacity / 2 ||
+            holes >= vol->slab.capacity / VOLUME_GAIN_PART);
 }
 
 bool volumes_emptiest(const struct volumes *v, struct volume_row *out)
@@ -563,20 +579,35 @@ void volumes_shun(struct volumes *v, uint32_t number)
     vol->shunned = true;
 }
 
-bool volumes_after(const struct volumes *v, uint64_t opened_ms, struct volume_row *out)
+bool volumes_oldest(const struct volumes *v, struct volume_row *out, uint64_t *turn)
 {
     const struct volume *best = NULL;
 
     for (size_t i = 0; i < v->count; i++) {
         const struct volume *vol = v->list[i];
 
-        if (vol->live_records > 0 && volume_has_file(vol) && vol->opened_ms > opened_ms &&
-            (best == NULL || vol->opened_ms < best->opened_ms))
+        if (vol->live_records > 0 && volume_has_file(vol) &&
+            (best == NULL || vol->turn < best->turn))
             best = vol;
     }
-    if (best != NULL)
-        *out = row_of(best);
-    return best != NULL;
+    if (best == NULL)
+        return false;
+    *out = row_of(best);
+    *turn = best->turn;
+    return true;
+}
+
+void volumes_pass(struct volumes *v, uint32_t number)
+{
+    struct volume *vol = volumes_find(v, number);
+
+    if (vol != NULL)
+        vol->turn = next_opened_ms(v, v->now_ms);
+}
+
+uint64_t volumes_last_turn(const struct volumes *v)
+{
+    return v->last_opened_ms;
 }
 
 bool volumes_get(const struct volumes *v, uint32_t number, struct volume_row *out)
@@ -625,6 +656,7 @@ static void check_one(const struct volumes *v, const struct volume *vol)
     ASSERT(volumes_find(v, vol->number) == vol);
     ASSERT((vol->live_records == 0) == (vol->live_bytes == 0));
     ASSERT(is_open == (vol->state == VOLUME_OPEN) || !v->recovered);
+    ASSERT(vol->unsettled <= vol->pins);
     ASSERT(!is_open || vol->state == VOLUME_OPEN);
     ASSERT(vol->live_bytes % SLOT_UNIT == 0 && vol->live_bytes <= vol->cursor);
     ASSERT(vol->state == VOLUME_FAILED ||

@@ -28,6 +28,7 @@
 
 #define VOLUMES_MAX 65536
 #define VOLUME_HEADER 4096u
+#define VOLUME_GAIN_PART 16u
 
 enum volume_state { VOLUME_FREE = 1, VOLUME_OPEN = 2, VOLUME_SEALED = 3, VOLUME_FAILED = 4 };
 
@@ -77,12 +78,15 @@ static inline uint64_t volume_slot(uint64_t length)
 }
 uint64_t volumes_max_value(const struct volumes *v);
 
-/* A slot in the OPEN volume, pinned. Opens the next FREE volume when it does not fit and asks for
- * a format ahead. moving: MOVEs fill a volume of their own and may open the last FREE one.
+/* A slot in the OPEN volume, pinned until volumes_release. Opens the next FREE volume when it does
+ * not fit and asks for a format ahead. moving: MOVEs fill a volume of their own and may open the last
+ * FREE one.
  * ERR_AGAIN: none is free yet, wait for on_space; ERR_NOSPC or another code of the last format that
  * failed (tried again after a second); ERR_TOOBIG. Evictable space is the caller's affair. */
 int volumes_alloc(struct volumes *v, uint64_t length, bool moving, uint64_t now_ms,
                   struct place *out);
+/* The slot is referred to now, or given up. */
+void volumes_release(struct volumes *v, uint32_t number);
 /* volumes_alloc would give exactly this place. */
 bool volumes_continues(const struct volumes *v, struct place next, uint64_t length, bool moving);
 
@@ -114,12 +118,18 @@ void volumes_checkpoint_failed(struct volumes *v);
  * durable is overwritten; *max_applied: largest applied index in a header. Blocking (start). */
 int volumes_recover(struct volumes *v, uint64_t *max_applied);
 
-/* For eviction. emptiest: SEALED with live records, not shunned. shun: it could not be emptied;
- * forgotten when one of its records goes. after: the oldest with live records and a file that was
- * opened after that moment. move_room: bytes that MOVEs can surely be given now. */
+/* For eviction.
+ * emptiest: the one with the least live bytes of those that MOVE would win something from: SEALED,
+ *   none of its slots still being filled, half empty or with holes of 1/VOLUME_GAIN_PART, and not
+ *   shunned. shun: it could not be emptied; forgotten when one of its records goes
+ * oldest: with live records and a file, the one that was opened or passed first. pass: if it is
+ *   there, it is the youngest now. Volumes opened or passed later have a later turn
+ * move_room: bytes that MOVEs can surely be given now */
 bool volumes_emptiest(const struct volumes *v, struct volume_row *out);
 void volumes_shun(struct volumes *v, uint32_t number);
-bool volumes_after(const struct volumes *v, uint64_t opened_ms, struct volume_row *out);
+bool volumes_oldest(const struct volumes *v, struct volume_row *out, uint64_t *turn);
+void volumes_pass(struct volumes *v, uint32_t number);
+uint64_t volumes_last_turn(const struct volumes *v); /* no volume has a later one */
 bool volumes_get(const struct volumes *v, uint32_t number, struct volume_row *out);
 uint64_t volumes_move_room(const struct volumes *v);
 

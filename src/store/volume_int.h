@@ -15,9 +15,10 @@ struct volume {
     enum volume_state state;
     struct slab slab; /* fd < 0: no usable file (then FAILED) */
     uint64_t cursor, live_bytes, live_records, opened_ms;
-    uint32_t pins;
-    uint64_t *hits; /* one bit per 4 KiB slot; NULL until the first is marked */
-    bool shunned;   /* could not be emptied; until a record of it goes */
+    uint64_t turn;            /* opened_ms, or when the hand of eviction passed it */
+    uint32_t pins, unsettled; /* unsettled: pins of slots handed out and not yet released */
+    uint64_t *hits;           /* one bit per 4 KiB slot; NULL until the first is marked */
+    bool shunned;             /* could not be emptied; until a record of it goes */
     /* the picture a running checkpoint writes */
     bool frozen_empty;
     uint32_t frozen_generation;

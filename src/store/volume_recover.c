@@ -82,7 +82,7 @@ static int add_row(struct volumes *v, const struct volume_row *row, char *detail
     vol->generation = row->generation;
     vol->cursor = row->cursor;
     volumes_set_live(v, vol, row->live_bytes, row->live_records);
-    vol->opened_ms = row->opened_ms;
+    vol->opened_ms = vol->turn = row->opened_ms;
     if (row->opened_ms > v->last_opened_ms)
         v->last_opened_ms = row->opened_ms;
     if (!volume_has_file(vol))

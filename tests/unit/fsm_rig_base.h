@@ -53,9 +53,10 @@ static inline uint64_t mono_us(void *ctx)
     return ((struct rig *)ctx)->wall_ms * 1000;
 }
 
-static inline void on_evict(void *ctx, struct slice key, uint64_t mod)
+static inline bool on_evict(void *ctx, struct slice key, uint64_t mod)
 {
     (void)ctx, (void)key, (void)mod;
+    return true;
 }
 
 static inline void on_space(void *ctx)

@@ -15,6 +15,9 @@
 #define VOLUME_SIZE (16 * MIB)
 
 static unsigned rig_threads; /* 0: stepped */
+static uint64_t rig_max_store = 64 * MIB, rig_volume_size = VOLUME_SIZE;
+static bool (*rig_propose_evict)(void *ctx, struct slice key, uint64_t mod);
+static void (*rig_after_turn)(void); /* what else a loop turn does */
 
 static struct {
     const char *dir;
@@ -57,11 +60,12 @@ static inline int try_open(void)
         .inbox = node.inbox,
         .clock = &node.clock,
         .pool = node.pool,
-        .max_store_bytes = 64 * MIB,
+        .max_store_bytes = rig_max_store,
         .max_index_bytes = 64 * MIB,
-        .volume_size = VOLUME_SIZE,
+        .volume_size = rig_volume_size,
         .read_threads = 1,
         .stepped = rig_threads == 0,
+        .propose_evict = rig_propose_evict,
     };
 
     return store_open(&c, &node.store, &node.state, node.detail);
@@ -117,6 +121,8 @@ static inline void turn(void)
 {
     store_step(node.store);
     run();
+    if (rig_after_turn != NULL)
+        rig_after_turn();
 }
 
 static inline void applied(void)

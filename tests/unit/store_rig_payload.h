@@ -16,12 +16,16 @@ static inline void on_staged(struct stage_req *r)
     ((struct staged *)(void *)r)->over = true;
 }
 
-/* A value of `len` bytes that depend on `seed`, as its client would send it. */
-static inline void set_large(const char *key, size_t len, unsigned seed)
+#define STAGE_TURNS 1000
+
+/* A value of `len` bytes that depend on `seed`, as its client would send it; 0 or the stage's
+ * error. */
+static inline int try_large(const char *key, size_t len, unsigned seed, uint64_t expire_ms)
 {
     struct staged *st = calloc(1, sizeof(*st));
-    struct record r = {.kind = RECORD_SLAB, .length = len, .mod = node.index + 1};
+    struct record r = {.kind = RECORD_SLAB, .length = len, .expire_ms = expire_ms};
     struct buf *b;
+    int err;
 
     CHECK_EQ_INT(buf_get(node.pool, len, &b), 0);
     for (size_t i = 0; i < len; i++)
@@ -35,17 +39,26 @@ static inline void set_large(const char *key, size_t len, unsigned seed)
     memcpy(st->req.key, key, st->req.key_len);
     st->req.done = on_staged;
     stage_submit(store_stage(node.store), &st->req);
-    for (int i = 0; i < 100 && !st->over; i++)
+    for (int i = 0; i < STAGE_TURNS && !st->over; i++)
         turn();
     CHECK(st->over);
-    CHECK_EQ_INT(st->req.err, 0);
-    r.place = st->req.place;
-    r.payload = st->req.id;
-    store_put(node.store, slice_str(key), &r);
-    applied();
-    stage_release(store_stage(node.store), r.place);
+    err = st->req.err;
+    if (err == 0) {
+        r.place = st->req.place;
+        r.payload = st->req.id;
+        r.mod = node.index + 1; /* turns may have applied others */
+        store_put(node.store, slice_str(key), &r);
+        applied();
+        stage_release(store_stage(node.store), r.place);
+    }
     buf_unref(b);
     free(st);
+    return err;
+}
+
+static inline void set_large(const char *key, size_t len, unsigned seed)
+{
+    CHECK_EQ_INT(try_large(key, len, seed, 0), 0);
 }
 
 static inline void on_read(struct payload_read *r)

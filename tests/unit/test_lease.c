@@ -105,4 +105,50 @@ TEST(when_full_the_newest_and_longest_stay)
     lease_free(l);
 }
 
+TEST(a_condemned_key_cannot_be_leased)
+{
+    struct lease *l = lease_new();
+
+    CHECK(lease_take(l, slice_str("other"), NOW, NOW + 10));
+    CHECK(!lease_condemns(l, NOW));
+    lease_condemn(l, slice_str("a"), NOW);
+    CHECK(lease_condemns(l, NOW));
+    CHECK(!lease_held(l, slice_str("a"), NOW));
+    CHECK(!lease_take(l, slice_str("a"), NOW, NOW + 10));
+    CHECK(!lease_held(l, slice_str("a"), NOW));
+    CHECK(lease_take(l, slice_str("a"), NOW, NOW)); /* no promise is asked for */
+    CHECK(lease_take(l, slice_str("b"), NOW, NOW + 10));
+    CHECK_EQ_U64(lease_count(l, NOW), 2);
+
+    lease_pardon(l, lease_hash(l, slice_str("a")));
+    lease_pardon(l, lease_hash(l, slice_str("b"))); /* a lease is none of its business */
+    lease_pardon(l, lease_hash(l, slice_str("c")));
+    CHECK(lease_held(l, slice_str("b"), NOW));
+    CHECK(lease_take(l, slice_str("a"), NOW, NOW + 10));
+    CHECK(lease_held(l, slice_str("a"), NOW));
+
+    lease_condemn(l, slice_str("d"), NOW); /* the eviction never came */
+    CHECK(!lease_take(l, slice_str("d"), NOW + LEASE_CONDEMNED_MS - 1, NOW + 1000000));
+    CHECK(lease_take(l, slice_str("d"), NOW + LEASE_CONDEMNED_MS, NOW + 1000000));
+    CHECK(!lease_condemns(l, NOW + LEASE_CONDEMNED_MS));
+    lease_free(l);
+}
+
+TEST(condemned_keys_stay_so_when_the_table_grows)
+{
+    struct lease *l = lease_new();
+    char key[32];
+
+    for (unsigned i = 0; i < 10000; i++) {
+        lease_condemn(l, numbered(key, 2 * i), NOW);
+        CHECK(lease_take(l, numbered(key, 2 * i + 1), NOW, NOW + 1000));
+    }
+    for (unsigned i = 0; i < 10000; i++) {
+        CHECK(!lease_take(l, numbered(key, 2 * i), NOW, NOW + 1000));
+        CHECK(lease_held(l, numbered(key, 2 * i + 1), NOW));
+    }
+    CHECK_EQ_U64(lease_count(l, NOW), 10000);
+    lease_free(l);
+}
+
 TEST_MAIN

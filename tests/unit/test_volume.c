@@ -4,34 +4,8 @@
 #include <sys/stat.h>
 
 #include "base/hash.h"
-#include "rig_look.h"
+#include "rig_slots.h"
 #include "test.h"
-
-#define MB ((uint64_t)1 << 20)
-#define PER_VOLUME 7 /* slots of 2 MiB values in a file of RIG_SIZE */
-
-static struct place alloc_one(struct rig *g, uint64_t len, bool moving)
-{
-    struct place p;
-    int err = volumes_alloc(g->volumes, len, moving, g->now_ms, &p);
-
-    if (err == ERR_AGAIN && rig_stats(g).formatting > 0) {
-        rig_run(g);
-        err = volumes_alloc(g->volumes, len, moving, g->now_ms, &p);
-    }
-    CHECK_EQ_INT(err, 0);
-    return p;
-}
-
-/* A slot that a record refers to. */
-static struct place put_one(struct rig *g, uint64_t len)
-{
-    struct place p = alloc_one(g, len, false);
-
-    CHECK_EQ_INT(volumes_ref(g->volumes, p, len), 0);
-    volumes_unpin(g->volumes, p.volume);
-    return p;
-}
 
 static uint8_t foreign; /* changes the uuid of the headers written */
 
@@ -84,8 +58,8 @@ TEST(formats_ahead_and_hands_out_neighbours)
     CHECK_EQ_U64(rig_stats(&g).free, 2); /* one more, ahead */
     CHECK_EQ_U64(rig_stats(&g).pinned, 2);
     volumes_check(g.volumes);
-    volumes_unpin(g.volumes, a.volume);
-    volumes_unpin(g.volumes, a.volume);
+    volumes_release(g.volumes, a.volume);
+    volumes_release(g.volumes, a.volume);
     rig_fini(&g);
 }
 
@@ -101,29 +75,6 @@ TEST(the_largest_value_fills_a_volume)
     CHECK_NE_INT(put_one(&g, 1).volume, p.volume);
     CHECK_EQ_INT(rig_row(&g, p.volume).state, VOLUME_SEALED);
     rig_fini(&g);
-}
-
-/* Fills volumes with 2 MiB values until writes get none; returns how many were placed. */
-static size_t fill_up(struct rig *g, struct place *places, size_t room)
-{
-    struct place p;
-    size_t n = 0;
-
-    for (;;) {
-        int err = volumes_alloc(g->volumes, 2 * MB, false, g->now_ms++, &p);
-
-        if (err != 0) {
-            CHECK_EQ_INT(err, ERR_AGAIN);
-            if (rig_stats(g).formatting == 0)
-                return n;
-            rig_run(g);
-            continue;
-        }
-        CHECK_LT_INT((int64_t)n, (int64_t)room);
-        CHECK_EQ_INT(volumes_ref(g->volumes, p, 2 * MB), 0);
-        volumes_unpin(g->volumes, p.volume);
-        places[n++] = p;
-    }
 }
 
 TEST(writes_leave_the_last_free_volume_to_move)
@@ -142,7 +93,7 @@ TEST(writes_leave_the_last_free_volume_to_move)
     CHECK_EQ_U64(rig_stats(&g).free, 0);
     CHECK_EQ_INT(volumes_alloc(g.volumes, 1, false, 1, &places[63]), ERR_AGAIN);
     volumes_check(g.volumes);
-    volumes_unpin(g.volumes, p.volume);
+    volumes_release(g.volumes, p.volume);
     rig_fini(&g);
 }
 
@@ -194,7 +145,7 @@ TEST(a_volume_is_recycled_only_when_durable_rows_show_it_empty)
     CHECK_EQ_U64(p.offset, 0);
     CHECK_EQ_INT(volumes_pin(g.volumes, p.volume, 1, &io), ERR_NOTFOUND);
     volumes_unref(g.volumes, places[0], 2 * MB);
-    volumes_unpin(g.volumes, p.volume);
+    volumes_release(g.volumes, p.volume);
     volumes_check(g.volumes);
     rig_fini(&g);
 }
@@ -350,64 +301,6 @@ TEST(hits_belong_to_one_life)
     rig_fini(&g);
 }
 
-TEST(the_emptiest_sealed_volume_is_the_one_to_empty)
-{
-    struct place places[64];
-    struct volume_row row;
-    struct rig g;
-
-    rig_init(&g, 5);
-    rig_start(&g, NULL, 0);
-    CHECK(!volumes_emptiest(g.volumes, &row));
-    CHECK_EQ_U64(fill_up(&g, places, 64), 4 * PER_VOLUME);
-    volumes_unref(g.volumes, places[PER_VOLUME], 2 * MB);
-    CHECK(volumes_emptiest(g.volumes, &row));
-    CHECK_EQ_U64(row.number, places[PER_VOLUME].volume);
-    CHECK_EQ_U64(row.live_records, PER_VOLUME - 1);
-    volumes_shun(g.volumes, row.number);
-    CHECK(volumes_emptiest(g.volumes, &row));
-    CHECK_NE_INT(row.number, places[PER_VOLUME].volume);
-    volumes_unref(g.volumes, places[PER_VOLUME + 1], 2 * MB); /* worth another try */
-    CHECK(volumes_emptiest(g.volumes, &row));
-    CHECK_EQ_U64(row.number, places[PER_VOLUME].volume);
-    rig_fini(&g);
-}
-
-TEST(volumes_are_walked_in_the_order_of_opening)
-{
-    struct place places[64];
-    struct volume_row row = {0};
-    struct rig g;
-
-    rig_init(&g, 5);
-    rig_start(&g, NULL, 0);
-    CHECK(!volumes_after(g.volumes, 0, &row));
-    fill_up(&g, places, 64);
-    for (size_t i = 0; i < PER_VOLUME; i++)
-        volumes_unref(g.volumes, places[i], 2 * MB); /* the first is empty: not visited */
-    for (size_t i = 1; i < 4; i++) {
-        CHECK(volumes_after(g.volumes, row.opened_ms, &row));
-        CHECK_EQ_U64(row.number, places[i * PER_VOLUME].volume);
-    }
-    CHECK(!volumes_after(g.volumes, row.opened_ms, &row));
-    rig_fini(&g);
-}
-
-TEST(move_room_counts_what_move_can_have)
-{
-    struct place places[64], p;
-    struct rig g;
-
-    rig_init(&g, 4);
-    rig_start(&g, NULL, 0);
-    fill_up(&g, places, 64);
-    CHECK_EQ_U64(volumes_move_room(g.volumes), slab_capacity(RIG_SIZE)); /* the last FREE one */
-    p = alloc_one(&g, 2 * MB, true);
-    CHECK_EQ_U64(volumes_move_room(g.volumes), slab_capacity(RIG_SIZE) - volume_slot(2 * MB));
-    volumes_unpin(g.volumes, p.volume);
-    rig_fini(&g);
-}
-
 /* --- formats that fail ---------------------------------------------------------------------- */
 
 TEST(a_full_disk_is_reported_and_tried_again)
@@ -492,7 +385,7 @@ TEST(restart_goes_on_behind_the_header_chain)
     s = save(&g);
     b = put_one(&g, 100);             /* named by an entry to be replayed */
     c = alloc_one(&g, 300000, false); /* durable, never named */
-    volumes_unpin(g.volumes, c.volume);
+    volumes_release(g.volumes, c.volume);
     write_header(&g, b, 100, 12);
     write_header(&g, c, 300000, 15);
 
@@ -520,7 +413,7 @@ TEST(the_chain_ends_at_foreign_stale_and_torn_headers)
         write_header(&g, a, 5000, 1);
         s = save(&g);
         b = alloc_one(&g, 5000, false);
-        volumes_unpin(g.volumes, b.volume);
+        volumes_release(g.volumes, b.volume);
         if (kind == 0) /* another life */
             write_header(&g, (struct place){b.volume, b.generation - 1, b.offset}, 5000, 99);
         if (kind == 1) { /* another store */
@@ -714,7 +607,7 @@ TEST(two_open_volumes_go_on_and_a_third_is_sealed)
     rig_start(&g, NULL, 0);
     p[0] = put_one(&g, 100);
     p[1] = alloc_one(&g, 100, true);
-    volumes_unpin(g.volumes, p[1].volume);
+    volumes_release(g.volumes, p[1].volume);
     s = save(&g);
     p[2] = put_one(&g, volumes_max_value(g.volumes) - 4096); /* seals the first, after the rows */
     CHECK_NE_INT(p[2].volume, p[0].volume);
@@ -725,7 +618,7 @@ TEST(two_open_volumes_go_on_and_a_third_is_sealed)
     CHECK_EQ_INT(rig_row(&g, p[0].volume).state, VOLUME_SEALED);
     CHECK_EQ_U64(put_one(&g, 0).volume, p[2].volume);
     CHECK_EQ_U64(alloc_one(&g, 0, true).volume, p[1].volume);
-    volumes_unpin(g.volumes, p[1].volume);
+    volumes_release(g.volumes, p[1].volume);
     free(s.rows);
     rig_fini(&g);
 }
@@ -781,7 +674,7 @@ TEST(random_operations_keep_the_invariants)
             l->len = roll % 7 == 0 ? MB : roll % 50000;
             if (volumes_alloc(g.volumes, l->len, roll % 5 == 0, g.now_ms++, &l->p) == 0) {
                 CHECK_EQ_INT(volumes_ref(g.volumes, l->p, l->len), 0);
-                volumes_unpin(g.volumes, l->p.volume);
+                volumes_release(g.volumes, l->p.volume);
                 l->there = true;
             }
         }

@@ -329,11 +329,12 @@ static void choose(struct salvage *s)
 /* --- the new store -------------------------------------------------------------------------- */
 
 /* A store as large as it must be evicts nothing. */
-static void propose_nothing(void *ctx, struct slice key, uint64_t mod)
+static bool propose_nothing(void *ctx, struct slice key, uint64_t mod)
 {
     (void)ctx;
     (void)key;
     (void)mod;
+    return true;
 }
 
 static uint64_t slots_of(const struct salvage *s)
