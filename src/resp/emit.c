@@ -174,7 +174,7 @@ void emit_bulk(struct emit *e, struct slice s)
     if (s.len > sizeof(text) - HEAD_MAX - 2) {
         emit_bulk_begin(e, s.len);
         add(e, s.ptr, s.len);
-        emit_bulk_end(e);
+        ADD_LITERAL(e, "\r\n");
         return;
     }
     len = head(text, '$', false, s.len);
@@ -254,7 +254,11 @@ void emit_bulk_begin(struct emit *e, size_t len)
     add_head(e, '$', len);
 }
 
+/* The value before it was added by reference: evbuffer_add would make a chain of that size for the
+ * two bytes. */
 void emit_bulk_end(struct emit *e)
 {
-    ADD_LITERAL(e, "\r\n");
+    int rc = evbuffer_add_reference(e->out, "\r\n", 2, NULL, NULL);
+
+    ASSERT(rc == 0);
 }

@@ -12,8 +12,6 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-import pathlib
-
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -45,19 +43,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "slow: more than about five seconds")
 
 
-def leave_out_open(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselects what known_open.txt lists, so that the count shows it."""
-    lines = (pathlib.Path(__file__).parent / "known_open.txt").read_text().splitlines()
-    known = {line for line in lines if line and not line.startswith("#")}
-    still_open = [item for item in items if item.nodeid.rsplit("/", 1)[-1] in known]
-    if still_open:
-        config.hook.pytest_deselected(items=still_open)
-        items[:] = [item for item in items if item not in still_open]
-
-
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.getoption("--target") != "redis":
-        leave_out_open(config, items)
     for item in items:
         if item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(TEST_TIMEOUT_S))
