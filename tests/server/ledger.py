@@ -3,7 +3,7 @@
 
 Each worker owns its keys. Before it sends a write it notes the state the key would be in; when the
 reply comes, that state is the acknowledged one. A key whose reply never came may be in the noted
-state or in the acknowledged one, in no other.
+state or in the acknowledged one, in no other. The same goes for a write that got an error.
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ import random
 import threading
 from dataclasses import dataclass, field
 
-from harness import NIL, Client, ConnectionClosed, Server
+from harness import NIL, Client, ConnectionClosed, Server, is_error
 
 State = tuple[int, int] | None  # (version, size), None: absent
 SIZES = (0, 40, 300, 16_384, 16_385, 70_000, 400_000)
+INLINE_MAX = 16_384
+APPENDS = 24  # to one key, then the next one is begun
 
 
 def value_of(key: str, state: tuple[int, int]) -> bytes:
@@ -29,19 +31,29 @@ def value_of(key: str, state: tuple[int, int]) -> bytes:
 
 @dataclass
 class Worker:
-    """One connection's load. Counters are ("n…") keys, pairs ("p…a", "p…b") change in a MULTI."""
+    """One connection's load: values ("k…"), a counter ("n"), two keys that change in one MULTI ("pa",
+    "pb"), and a value that grows by APPEND ("a…").
+
+    verbs: how a value is written; "EX" is SET with an expiry that the test will not see.
+    evicted: the store is full, so values of volumes may be gone, but never old or torn.
+    """
 
     name: str
     seed: int
     sizes: tuple[int, ...] = SIZES
     keys: int = 12
-    verbs: tuple[str, ...] = ("SET", "KVSTORE")
+    verbs: tuple[str, ...] = ("SET", "KVSTORE", "EX")
+    evicted: bool = False
+    append_max: int = 600
     acked: dict[str, State] = field(default_factory=dict)
     maybe: dict[str, list[State]] = field(default_factory=dict)
     counter: int = 0
     counter_maybe: int = 0
     pair: int = 0
     pair_maybe: list[int] = field(default_factory=list)
+    grown: int = 0  # the key that grows now
+    appends: int = 0
+    appends_maybe: int = 0
     version: int = 0
     replies: int = 0
     problems: list[str] = field(default_factory=list)
@@ -53,11 +65,15 @@ class Worker:
         commands: list[tuple[object, ...]] = []
         effects: list[tuple[str, str, State]] = []
         for _ in range(self.rng.choice((1, 1, 3, 10))):
-            kind = self.rng.choice(("set", "set", "set", "set", "del", "incr", "pair"))
+            kind = self.rng.choice(("set", "set", "set", "set", "del", "incr", "pair", "append"))
             if kind == "incr":
                 commands.append(("INCR", f"{self.name}n"))
                 self.counter_maybe += 1
                 effects.append(("incr", "", None))
+                continue
+            if kind == "append":
+                commands.append(self.next_append())
+                effects.append(("append", self.grown_key(), None))
                 continue
             self.version += 1
             if kind == "pair":
@@ -74,10 +90,30 @@ class Worker:
                 effects.append(("key", key, None))
                 continue
             state = (self.version, self.rng.choice(self.sizes))
-            commands.append((self.rng.choice(self.verbs), key, value_of(key, state)))
+            verb, value = self.rng.choice(self.verbs), value_of(key, state)
+            commands.append(("SET", key, value, "EX", 9999) if verb == "EX" else (verb, key, value))
             self.maybe.setdefault(key, []).append(state)
             effects.append(("key", key, state))
         return commands, effects
+
+    def grown_key(self) -> str:
+        return f"{self.name}a{self.grown}"
+
+    def grown_value(self, appends: int) -> bytes:
+        key = self.grown_key()
+        sizes = ((n, n * 769 % self.append_max) for n in range(appends))
+        return b"".join(value_of(key, state) for state in sizes)
+
+    def next_append(self) -> tuple[object, ...]:
+        if self.appends_maybe >= APPENDS:
+            self.begin_grown()
+        n = self.appends_maybe
+        self.appends_maybe += 1
+        return "APPEND", self.grown_key(), self.grown_value(n + 1)[len(self.grown_value(n)) :]
+
+    def begin_grown(self) -> None:
+        self.grown += 1
+        self.appends = self.appends_maybe = 0
 
     def run(self, client: Client, stop: threading.Event) -> None:
         try:
@@ -95,8 +131,10 @@ class Worker:
     def note(self, effect: tuple[str, str, State], reply: object) -> None:
         kind, key, state = effect
         self.replies += 1
-        if isinstance(reply, bytes) and type(reply).__name__ == "Error":
+        if is_error(reply) or (isinstance(reply, list) and any(is_error(r) for r in reply)):
             self.problems.append(f"{kind} {key}: {reply!r}")
+            if kind == "append" and key == self.grown_key():
+                self.begin_grown()  # what is in the old one can no longer be said
             return
         if kind == "incr":
             assert isinstance(reply, int)
@@ -108,6 +146,11 @@ class Worker:
             assert state is not None
             self.pair = state[0]
             self.pair_maybe = [v for v in self.pair_maybe if v > state[0]]
+        elif kind == "append":
+            if key == self.grown_key():
+                self.appends += 1
+                if reply != len(self.grown_value(self.appends)):
+                    self.problems.append(f"{key}: {reply!r} after {self.appends} appends")
         elif kind == "key":
             self.acked[key] = state
             pending = self.maybe[key]
@@ -125,6 +168,7 @@ class Worker:
             self.check_key(key, got, known_later)
         self.check_counter(client, known_later)
         self.check_pair(client, known_later)
+        self.check_grown(client, known_later)
 
     def check_key(self, key: str, got: object, known_later: bool) -> None:
         allowed = [self.acked.get(key), *self.maybe.pop(key, [])]
@@ -136,11 +180,14 @@ class Worker:
             return
         for state in allowed:
             want: object = NIL if state is None else value_of(key, state)
-            if got == want:
-                self.acked[key] = state
+            if got == want or (got is NIL and self.may_be_gone(state)):
+                self.acked[key] = None if got is NIL else state
                 return
         shown = got[:60] if isinstance(got, bytes) else got
         raise AssertionError(f"{key}: {shown!r} is none of {allowed}")
+
+    def may_be_gone(self, state: State) -> bool:
+        return self.evicted and state is not None and state[1] > INLINE_MAX
 
     def check_counter(self, client: Client, known_later: bool) -> None:
         got = client.cmd("GET", f"{self.name}n")
@@ -156,13 +203,26 @@ class Worker:
         b = client.cmd("GET", f"{self.name}pb")
         version = 0 if a is NIL else int(a)  # type: ignore[arg-type]
         if a is NIL or b is NIL:
-            assert a is b, "half a transaction"
+            assert a is b or (self.evicted and a is not NIL), "half a transaction"
         else:
             assert isinstance(b, bytes)
             assert b == value_of(f"{self.name}pb", (version, len(b))), "half a transaction"
         if not known_later:
             assert version in (self.pair, *self.pair_maybe), (version, self.pair, self.pair_maybe)
             self.pair, self.pair_maybe = version, []
+
+    def check_grown(self, client: Client, known_later: bool) -> None:
+        got = client.cmd("GET", self.grown_key())
+        data = b"" if got is NIL else got
+        for n in range(APPENDS + 1):
+            if data == self.grown_value(n):
+                if not known_later:
+                    assert self.appends <= n <= self.appends_maybe, (
+                        f"{n} appends, acknowledged {self.appends}, open {self.appends_maybe}"
+                    )
+                    self.appends = self.appends_maybe = n
+                return
+        raise AssertionError(f"{self.grown_key()} is torn")
 
 
 class Load:
