@@ -13,8 +13,8 @@
  *
  * A call is matched by the path it was opened with, as the kernel tells it (/proc/self/fd), so a file
  * made with O_TMPFILE is known by its folder. For msync the mapping tells it, for a completion of
- * asynchronous I/O the request. System calls made here go to the kernel directly: a wrapper that
- * called another wrapper would count its own work.
+ * asynchronous I/O the request. What is called here is none of the functions replaced, so nothing counts
+ * its own work.
  */
 #include <dlfcn.h>
 #include <errno.h>

@@ -57,6 +57,7 @@ class Worker:
     version: int = 0
     replies: int = 0
     problems: list[str] = field(default_factory=list)
+    hung: bool = False  # a reply did not come
 
     def __post_init__(self) -> None:
         self.rng = random.Random(self.seed)
@@ -123,7 +124,9 @@ class Worker:
                     client.send_cmd(*command)  # type: ignore[arg-type]
                 for effect in effects:
                     self.note(effect, client.read())
-        except (ConnectionClosed, TimeoutError, OSError):
+        except TimeoutError:
+            self.hung = True
+        except (ConnectionClosed, OSError):
             pass
         finally:
             client.close()
@@ -236,7 +239,10 @@ class Load:
 
     def __enter__(self) -> Load:
         for worker in self.workers:
-            client = self.server.client()
+            try:
+                client = self.server.client()
+            except OSError:
+                break  # it may be dead by now, of what is done to it
             thread = threading.Thread(target=worker.run, args=(client, self.stop), daemon=True)
             self.threads.append(thread)
             thread.start()

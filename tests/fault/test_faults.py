@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: MIT
+"""Every call on every file of the store fails: once or from then on, at the start or under load.
+
+The server may answer with an error, may go on, may stop: with exit code 1 and a line that says why
+(or, where only a restart helps, with a panic that does). It may not hang, and nothing acknowledged
+may be lost or altered. Once the fault is over, a start must succeed and writes must work.
+
+In the short form each pair of call and file is tried once, with an error, a moment and a lasting
+that the seed chooses. In the long one (SLDMKV_FAULTS=full) with all of them, and at the n-th call
+for every n until the call is made less often than that (at most SLDMKV_FAULT_CALLS).
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from harness import Client, ConnectionClosed, Server, StartFailed, is_error
+from ledger import INLINE_MAX, Load, Worker
+
+FULL = os.environ.get("SLDMKV_FAULTS") == "full"
+CALLS_MAX = int(os.environ.get("SLDMKV_FAULT_CALLS", "12"))
+SEED = int(os.environ.get("SLDMKV_SEED", random.randrange(1 << 30)))
+pytestmark = [pytest.mark.ours, pytest.mark.timeout(7200 if FULL else 180)]
+
+SHORT = 0
+OPTIONS = {
+    "max_store_bytes": "128mb",
+    "volume_size": "16mb",
+    "max_memory_bytes": "128mb",
+    "shutdown_timeout": "3",
+}
+REPLY_S = 15.0  # any reply, an error too
+STOP_S = 20.0
+LOAD_S = 0.4
+
+# Which calls are made on which files; a pair that is never met fails the long form.
+PAIRS = [
+    ("open", "FORMAT"),
+    ("open", "index.mdb"),
+    ("open", "vol-"),
+    ("open", "raft/"),
+    ("pread", "vol-"),
+    ("pread", "index.mdb"),
+    ("pwrite", "vol-"),
+    ("pwrite", "index.mdb"),
+    ("pwrite", "raft/"),
+    ("pwritev", "vol-"),
+    ("write", "FORMAT"),
+    ("write", "raft/"),
+    ("writev", "index.mdb"),
+    ("fsync", "FORMAT"),
+    ("fsync", "raft"),
+    ("fsync", "data"),
+    ("fdatasync", "index.mdb"),
+    ("fdatasync", "vol-"),
+    ("fallocate", "index.mdb"),
+    ("fallocate", "vol-"),
+    ("fallocate", "raft/"),
+    ("ftruncate", "index.mdb"),
+    ("ftruncate", "raft/"),
+    ("rename", "FORMAT"),
+    ("rename", "raft/"),
+    ("linkat", "vol-"),
+    ("linkat", "raft/"),
+    ("msync", "vol-"),
+    ("msync", "index.mdb"),
+    ("io_submit", "raft"),
+    ("io_getevents", "raft"),
+]
+WRITES = {"pwrite", "pwritev", "write", "writev", "io_getevents"}
+
+
+@dataclass(frozen=True)
+class Fault:
+    call: str
+    word: str
+    when: str  # "start" or "load"
+    error: int
+    keep: bool
+    n: int
+
+    def __str__(self) -> str:
+        name = errno.errorcode.get(self.error, "short")
+        return f"{self.call} {self.word} {self.when} {name}{' kept' * self.keep} n={self.n}"
+
+    def env(self, trigger: Path) -> dict[str, str]:
+        keep = ":keep" if self.keep else ""
+        built = Path(os.environ["SLDMKV_BUILD"])
+        env = {
+            "LD_PRELOAD": str(built / "tests" / "inject.so"),
+            "SLDMKV_INJECT": f"{self.call}:{self.word}:{self.n}:{self.error}{keep}",
+        }
+        return env if self.when == "start" else env | {"SLDMKV_INJECT_WHEN": str(trigger)}
+
+
+def errors(call: str) -> list[int]:
+    if call == "pread":
+        return [errno.EIO]
+    return [errno.EIO, errno.ENOSPC] + ([SHORT] if call in WRITES else [])
+
+
+def faults(call: str, word: str, when: str) -> Iterator[tuple[int, bool]]:
+    yield from itertools.product(errors(call), (False, True))
+
+
+def reason_of(server: Server) -> str:
+    """The line with which a server says why it ends."""
+    lines = [x for x in server.log().splitlines() if "panic" in x or "sldmkv-server:" in x]
+    return lines[-1] if lines else ""
+
+
+def ended_well(server: Server) -> None:
+    """It stopped by itself: with a code and a reason that names a file."""
+    assert server.proc is not None
+    code, reason = server.proc.returncode, reason_of(server)
+    assert code in (1, -signal.SIGABRT), f"exit code {code}: {server.log()[-2000:]}"
+    assert str(server.data) in reason, f"no reason: {server.log()[-2000:]}"
+
+
+def large_writes(c: Client, sent: list[bytes]) -> None:
+    """Values of volumes, read back; an error is an answer."""
+    for n in range(4):
+        value = b"%d:" % n + bytes(INLINE_MAX * 4)
+        sent.append(value)
+        c.cmd("SET", f"large{n}", value)
+        got = c.cmd("GET", f"large{n}")
+        assert is_error(got) or not isinstance(got, bytes) or got == value, "wrong bytes"
+
+
+def serve(server: Server, load: list[Worker], rng: random.Random) -> None:
+    """A short load, then the end: by itself, by SIGTERM or by kill -9."""
+    assert server.proc is not None
+    with Load(server, load):
+        end = time.monotonic() + LOAD_S
+        while time.monotonic() < end and server.alive():
+            time.sleep(0.02)
+    if server.alive():
+        try:
+            with server.client(timeout_s=REPLY_S) as c:
+                assert c.cmd("PING") == b"PONG"
+                large_writes(c, [])
+                c.cmd("DEBUG", "CHECKPOINT")
+        except (ConnectionClosed, ConnectionError):
+            server.proc.wait(STOP_S)
+    if server.alive() and rng.random() < 0.5:
+        server.proc.send_signal(signal.SIGTERM)
+        try:
+            server.proc.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            server.kill9()
+            raise AssertionError("SIGTERM did not end it:\n" + server.log()[-2000:]) from None
+        if server.proc.returncode != 0:
+            ended_well(server)
+    elif server.alive():
+        server.kill9()
+    else:
+        ended_well(server)
+    assert not any(w.hung for w in load), "a reply never came:\n" + server.log()[-2000:]
+
+
+def check_after(server: Server, load: list[Worker]) -> None:
+    """Without the fault: it starts, everything acknowledged is there, writes of every kind work."""
+    server.env.clear()
+    server.start()
+    with server.client(timeout_s=REPLY_S) as c:
+        for worker in load:
+            worker.check(c)
+        c.ok("SET", "small", "v")
+        c.ok("SET", "large", bytes(INLINE_MAX * 8))
+        assert c.cmd("STRLEN", "large") == INLINE_MAX * 8
+    server.stop()
+
+
+def run(server: Server, fault: Fault, seed: int) -> bool:
+    """Whether the fault was met."""
+    rng = random.Random(seed)
+    load = [Worker(f"w{n}-", seed + n) for n in range(3)]
+    trigger = server.base / "trigger"
+    trigger.unlink(missing_ok=True)
+    shutil.rmtree(server.data, ignore_errors=True)
+    server.log_path.unlink(missing_ok=True)
+    server.env |= fault.env(trigger)
+    try:
+        server.start()
+        with server.client(timeout_s=REPLY_S) as c:
+            first = c.cmd("SET", "first", "value") if fault.when == "load" else None
+        if fault.when == "load":
+            assert first == b"OK"
+            trigger.touch()
+        serve(server, load, rng)
+    except StartFailed as e:
+        assert e.code is not None, f"no answer and no end at the start:\n{e.log[-2000:]}"
+        ended_well(server)
+    except (ConnectionClosed, ConnectionError):
+        assert server.proc is not None
+        server.proc.wait(STOP_S)
+        ended_well(server)
+    met = "inject: " in server.log()
+    check_after(server, load)
+    return met
+
+
+@pytest.mark.parametrize("when", ["start", "load"])
+@pytest.mark.parametrize("call,word", PAIRS)
+def test_fault(new_server: Callable[..., Server], call: str, word: str, when: str) -> None:
+    server = new_server(start=False, **OPTIONS)
+    rng = random.Random(f"{SEED} {call} {word} {when}")
+    variants = list(itertools.product(errors(call), (False, True)))
+    if not FULL:
+        error, keep = rng.choice(variants)
+        fault = Fault(call, word, when, error, keep, rng.choice((1, 1, 2, 3)))
+        print("seed", SEED, fault)
+        run(server, fault, SEED)
+        return
+    failed = []
+    for error, keep in variants:
+        for n in range(1, CALLS_MAX + 1):
+            fault = Fault(call, word, when, error, keep, n)
+            try:
+                if not run(server, fault, SEED + n):
+                    break
+            except AssertionError as e:
+                failed.append(f"{fault}: {e}")
+    assert not failed, f"seed {SEED}\n" + "\n\n".join(failed)
