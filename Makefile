@@ -201,7 +201,7 @@ unit: $(call named,$(call unit,$(TEST_CFG)))
 
 # With a sanitizer: the suites that exercise our C code; Python packages and the demo add nothing.
 # The connector is tested with torch and the newest redis-py, and once more with the oldest.
-SUITES := tests/deps tests/server tests/crash tests/utils tests/client \
+SUITES := tests/deps tests/server tests/crash tests/fault tests/utils tests/client \
 	tests/client/test_redis_py.py@redis43 tests/client/test_lmcache.py@lmcache \
 	vllm_connector/tests@demo vllm_connector/tests@redis43
 SAN_SUITES := tests/server tests/crash tests/utils tests/client
@@ -218,8 +218,14 @@ export SLDMKV_DEMO_PYTHON = $(SLDMKV_BUILD)/venv-demo/bin/python
 
 ## test: every test, C and Python, with all they need; SAN=… runs C code's tests in that build
 test: $(call unit,$(TEST_CFG)) $(call server,$(CFG)) $(call utils,$(CFG)) \
-		$(call server,$(TEST_CFG)) $(venvs) $(BUILD)/bin/redis-server
+		$(call server,$(TEST_CFG)) $(venvs) $(BUILD)/bin/redis-server $(BUILD)/tests/inject.so
 	$(Q)tests/run.sh $(if $(SAN),-s) $(call unit,$(TEST_CFG)) -- $(suites)
+
+# Loaded into the release server, so in no configuration's flags; fortified calls have other names.
+$(BUILD)/tests/inject.so: tests/fault/inject.c | deps
+	$(say) LINK $@
+	@mkdir -p $(@D)
+	$(Q)$(CC) -D_GNU_SOURCE= -O1 -fPIC -shared -U_FORTIFY_SOURCE $(CFLAGS_ALL) -o $@ $<
 
 ## check: format, include direction, header owners, sizes, words, warnings, Python types
 check: all $(call unit,debug) $(BUILD)/venv-lint/ready | check-deps
@@ -235,9 +241,11 @@ FUZZ_S ?= 60
 fuzz: $(call named,$(call fuzz,fuzz)) | fuzz-deps
 	$(Q)tests/fuzz/run.sh $(FUZZ_S) $^ -- $(ARGS)
 
-## torture: the tests in their long form, hours
-torture:
-	$(Q)$(MAKE) fuzz FUZZ_S=3600
+## torture: the tests in their long form, hours; ARGS="--kills N --minutes M …": tests/torture.sh
+torture: $(call server,release) $(call server,debug) $(BUILD)/tests/inject.so \
+		$(if $(wildcard tests/sim),$(BUILD)/debug/tests/sim) $(call fuzz,fuzz) $(BUILD)/venv/ready \
+		$(BUILD)/bin/redis-server | fuzz-deps
+	$(Q)tests/torture.sh $(ARGS) -- $(call fuzz,fuzz)
 
 ## bench: throughput and latency, next to redis-server in the same run
 bench: all $(BUILD)/venv/ready $(BUILD)/bin/redis-server
@@ -321,4 +329,4 @@ clean:
 help:
 	@sed -n 's/^## \([a-z]*\): /  \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
 	@echo '  SAN=address,undefined | SAN=thread | DEBUG=1   another configuration for all, unit, test'
-	@echo '  V=1 shows commands · ARGS=… for run, fuzz, bench, demo · SKIP_DEPS=1 never calls deps/install.sh'
+	@echo '  V=1 shows commands · ARGS=… for run, fuzz, torture, bench, demo · SKIP_DEPS=1 never calls deps/install.sh'

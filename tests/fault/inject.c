@@ -4,7 +4,7 @@
  * Purpose   the fault tests; loaded into the release server by LD_PRELOAD, so what is tested is what
  *           is shipped, and the calls of liblmdb, libraft and libuv are met too
  * Use       SLDMKV_INJECT="function:word:n:errno[:keep]"   the n-th call of function on a path that
- *           contains word fails with errno (a number; 0: a short write); keep: and every later one.
+ *           contains word (word$: ends with it) fails with errno (a number; 0: a short write); keep: and every later one.
  *           SLDMKV_INJECT_WHEN=file   calls count only while that file exists
  * Functions open (openat too), pread (preadv), pwrite, pwritev, write, writev, fsync, fdatasync,
  *           fallocate, ftruncate, rename, linkat, msync, io_submit, io_getevents
@@ -69,6 +69,16 @@ static bool chosen(const char *function)
            (fault.when == NULL || syscall(SYS_faccessat, AT_FDCWD, fault.when, F_OK, 0) == 0);
 }
 
+/* "word" is anywhere in the path, "word$" ends it. */
+static bool matches(const char *path)
+{
+    size_t len = strlen(fault.word), at = strlen(path);
+
+    if (len == 0 || fault.word[len - 1] != '$')
+        return strstr(path, fault.word) != NULL;
+    return at >= len - 1 && strncmp(path + at - (len - 1), fault.word, len - 1) == 0;
+}
+
 /* What this call is to do: PASS, SHORT_WRITE or an errno. The function has been chosen. */
 static int verdict(const char *path)
 {
@@ -76,7 +86,7 @@ static int verdict(const char *path)
     unsigned n;
     int len;
 
-    if (strstr(path, fault.word) == NULL)
+    if (!matches(path))
         return PASS;
     n = atomic_fetch_add(&calls, 1) + 1;
     if (n != fault.n && !(fault.keep && n > fault.n))

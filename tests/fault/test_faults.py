@@ -20,12 +20,12 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from harness import Client, ConnectionClosed, Server, StartFailed, is_error
+from harness import Client, ConnectionClosed, Server, StartFailed, info_of, is_error
 from ledger import INLINE_MAX, Load, Worker
 
 FULL = os.environ.get("SLDMKV_FAULTS") == "full"
@@ -44,39 +44,44 @@ REPLY_S = 15.0  # any reply, an error too
 STOP_S = 20.0
 LOAD_S = 0.4
 
-# Which calls are made on which files; a pair that is never met fails the long form.
-PAIRS = [
-    ("open", "FORMAT"),
-    ("open", "index.mdb"),
-    ("open", "vol-"),
-    ("open", "raft/"),
-    ("pread", "vol-"),
-    ("pread", "index.mdb"),
-    ("pwrite", "vol-"),
-    ("pwrite", "index.mdb"),
-    ("pwrite", "raft/"),
-    ("pwritev", "vol-"),
-    ("write", "FORMAT"),
-    ("write", "raft/"),
-    ("writev", "index.mdb"),
-    ("fsync", "FORMAT"),
-    ("fsync", "raft"),
-    ("fsync", "data"),
-    ("fdatasync", "index.mdb"),
-    ("fdatasync", "vol-"),
-    ("fallocate", "index.mdb"),
-    ("fallocate", "vol-"),
-    ("fallocate", "raft/"),
-    ("ftruncate", "index.mdb"),
-    ("ftruncate", "raft/"),
-    ("rename", "FORMAT"),
-    ("rename", "raft/"),
-    ("linkat", "vol-"),
-    ("linkat", "raft/"),
-    ("msync", "vol-"),
-    ("msync", "index.mdb"),
-    ("io_submit", "raft"),
-    ("io_getevents", "raft"),
+# Which calls are made on which files, and when; a call that is never made fails the test.
+# raft$ and data$ are the folders themselves.
+CALLS = """
+open          FORMAT      start
+open          index.mdb   start
+open          vol-        start load
+open          raft/       start load
+pread         vol-        start load
+pread         index.mdb   start
+pwrite        vol-        start load
+pwrite        index.mdb   start load
+pwrite        raft/       start
+pwritev       vol-        start load
+write         FORMAT      start
+write         raft/       start
+writev        index.mdb   start load
+fsync         FORMAT      start
+fsync         raft$       start load
+fsync         data$       start load
+fdatasync     index.mdb   start load
+fdatasync     vol-        start load
+fallocate     index.mdb   start load
+fallocate     vol-        start load
+fallocate     raft/       start
+ftruncate     index.mdb   start
+ftruncate     raft/       start load
+rename        FORMAT      start
+rename        vol-        start load
+rename        raft/       start load
+linkat        raft/       start
+msync         vol-        start load
+io_submit     raft/       start load
+io_getevents  raft/       start load
+"""
+CASES = [
+    (call, word, when)
+    for call, word, *whens in (line.split() for line in CALLS.strip().splitlines())
+    for when in whens
 ]
 WRITES = {"pwrite", "pwritev", "write", "writev", "io_getevents"}
 
@@ -110,10 +115,6 @@ def errors(call: str) -> list[int]:
     return [errno.EIO, errno.ENOSPC] + ([SHORT] if call in WRITES else [])
 
 
-def faults(call: str, word: str, when: str) -> Iterator[tuple[int, bool]]:
-    yield from itertools.product(errors(call), (False, True))
-
-
 def reason_of(server: Server) -> str:
     """The line with which a server says why it ends."""
     lines = [x for x in server.log().splitlines() if "panic" in x or "sldmkv-server:" in x]
@@ -128,11 +129,10 @@ def ended_well(server: Server) -> None:
     assert str(server.data) in reason, f"no reason: {server.log()[-2000:]}"
 
 
-def large_writes(c: Client, sent: list[bytes]) -> None:
+def large_writes(c: Client) -> None:
     """Values of volumes, read back; an error is an answer."""
     for n in range(4):
         value = b"%d:" % n + bytes(INLINE_MAX * 4)
-        sent.append(value)
         c.cmd("SET", f"large{n}", value)
         got = c.cmd("GET", f"large{n}")
         assert is_error(got) or not isinstance(got, bytes) or got == value, "wrong bytes"
@@ -149,8 +149,12 @@ def serve(server: Server, load: list[Worker], rng: random.Random) -> None:
         try:
             with server.client(timeout_s=REPLY_S) as c:
                 assert c.cmd("PING") == b"PONG"
-                large_writes(c, [])
+                large_writes(c)
                 c.cmd("DEBUG", "CHECKPOINT")
+                # Without room for one more volume the oldest values go, as in a full store.
+                gone = int(info_of(c, "stats")["evicted_keys"]) > 0
+                for worker in load:
+                    worker.evicted = gone
         except (ConnectionClosed, ConnectionError):
             server.proc.wait(STOP_S)
     if server.alive() and rng.random() < 0.5:
@@ -193,11 +197,7 @@ def run(server: Server, fault: Fault, seed: int) -> bool:
     server.env |= fault.env(trigger)
     try:
         server.start()
-        with server.client(timeout_s=REPLY_S) as c:
-            first = c.cmd("SET", "first", "value") if fault.when == "load" else None
-        if fault.when == "load":
-            assert first == b"OK"
-            trigger.touch()
+        trigger.touch()
         serve(server, load, rng)
     except StartFailed as e:
         assert e.code is not None, f"no answer and no end at the start:\n{e.log[-2000:]}"
@@ -211,8 +211,7 @@ def run(server: Server, fault: Fault, seed: int) -> bool:
     return met
 
 
-@pytest.mark.parametrize("when", ["start", "load"])
-@pytest.mark.parametrize("call,word", PAIRS)
+@pytest.mark.parametrize("call,word,when", CASES)
 def test_fault(new_server: Callable[..., Server], call: str, word: str, when: str) -> None:
     server = new_server(start=False, **OPTIONS)
     rng = random.Random(f"{SEED} {call} {word} {when}")
@@ -221,15 +220,17 @@ def test_fault(new_server: Callable[..., Server], call: str, word: str, when: st
         error, keep = rng.choice(variants)
         fault = Fault(call, word, when, error, keep, rng.choice((1, 1, 2, 3)))
         print("seed", SEED, fault)
-        run(server, fault, SEED)
+        assert run(server, fault, SEED) or fault.n > 1, "the call is not made"
         return
-    failed = []
+    failed, met = [], 0
     for error, keep in variants:
         for n in range(1, CALLS_MAX + 1):
             fault = Fault(call, word, when, error, keep, n)
             try:
                 if not run(server, fault, SEED + n):
                     break
+                met += 1
             except AssertionError as e:
                 failed.append(f"{fault}: {e}")
+    assert met or failed, "the call is not made"
     assert not failed, f"seed {SEED}\n" + "\n\n".join(failed)
