@@ -267,13 +267,13 @@ static void help_run(struct request *rq)
 {
     static const char *const lines[] = {
         "GET <pattern> [<pattern> ...]",
-        "    Return parameters matching the glob-like <pattern> and their values.",
+        "    Show the directives that match, with their values.",
         "SET <directive> <value> [<directive> <value> ...]",
-        "    Set the configuration <directive> to <value>.",
+        "    Change directives now: all of them, or none when one is wrong.",
         "RESETSTAT",
-        "    Reset statistics reported by the INFO command.",
+        "    Set the counters of INFO to zero.",
         "REWRITE",
-        "    Rewrite the configuration file.",
+        "    Write the values in force to the conf file, keeping its comments.",
         NULL,
     };
 
@@ -289,12 +289,12 @@ static void help_run(struct request *rq)
 
 const struct command subs_config[] = {
     ROW("get", -3, get_run, NULL, "2.0.0", "parameter [parameter ...]",
-        "Returns the effective values of configuration parameters."),
-    ROW("resetstat", 2, resetstat_run, NULL, "2.0.0", "", "Resets the server's statistics."),
+        "Shows the directives that match and their values."),
+    ROW("resetstat", 2, resetstat_run, NULL, "2.0.0", "", "Sets the counters of INFO to zero."),
     ROW("rewrite", 2, rewrite_run, NULL, "2.8.0", "",
-        "Persists the effective configuration to file."),
+        "Writes the values in force to the conf file."),
     ROW("set", -4, set_run, "request_policy:all_nodes response_policy:all_succeeded", "2.0.0",
-        "parameter value [parameter value ...]", "Sets configuration parameters in-flight."),
+        "parameter value [parameter value ...]", "Changes directives while the server runs."),
     HELP_ROW("config", 0, help_run),
     {.name = NULL},
 };

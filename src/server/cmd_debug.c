@@ -150,15 +150,15 @@ static void debug_help(struct request *rq)
         "CHECKPOINT",
         "    Bring everything applied into the index, and answer when it is durable.",
         "DIGEST",
-        "    Output a hex signature representing the current DB content.",
+        "    Digest all keys and values into 40 hex digits.",
         "OBJECT <key>",
-        "    Show low level info about `key` and associated value.",
+        "    Show how the value of <key> is stored.",
         "RELOAD",
         "    The same as CHECKPOINT.",
         "SET-ACTIVE-EXPIRE <0|1>",
         "    Accepted without effect: an expired key is never visible, swept or not.",
         "SLEEP <seconds>",
-        "    Delay the reply of this connection for <seconds>. Decimals allowed.",
+        "    Keep this connection waiting for <seconds>, which may have a fraction.",
         NULL,
     };
 

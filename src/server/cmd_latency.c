@@ -34,14 +34,12 @@ static void slowlog_help_run(struct request *rq)
 {
     static const char *const lines[] = {
         "GET [<count>]",
-        "    Return top <count> entries from the slowlog (default: 10, -1 mean all).",
-        "    Entries are made of:",
-        "    id, timestamp, time in microseconds, arguments array, client IP and port,",
-        "    client name",
+        "    Show the latest <count> slow commands (10; -1 is all). Of each: number,",
+        "    Unix time, microseconds, arguments, address and name of the client.",
         "LEN",
-        "    Return the length of the slowlog.",
+        "    Count the slow commands that are kept.",
         "RESET",
-        "    Reset the slowlog.",
+        "    Forget them.",
         NULL,
     };
 
@@ -58,11 +56,10 @@ static void slowlog_help_run(struct request *rq)
 
 const struct command subs_slowlog[] = {
     SLOW_ROW("get", -2, slowlog_get_run, "nondeterministic_output", "[count]",
-             "Returns the slow log's entries."),
+             "Shows the latest slow commands."),
     SLOW_ROW("len", 2, slowlog_len_run, "response_policy:agg_sum nondeterministic_output", "",
-             "Returns the number of entries in the slow log."),
-    SLOW_ROW("reset", 2, slowlog_reset_run, ALL_SUCCEEDED, "",
-             "Clears all entries from the slow log."),
+             "Counts the slow commands that are kept."),
+    SLOW_ROW("reset", 2, slowlog_reset_run, ALL_SUCCEEDED, "", "Forgets the slow commands."),
     HELP_ROW("slowlog", 0, slowlog_help_run),
     {.name = NULL},
 };
@@ -160,20 +157,17 @@ static void latency_help_run(struct request *rq)
 {
     static const char *const lines[] = {
         "DOCTOR",
-        "    Return a human readable latency analysis report.",
+        "    Say in words what was slow.",
         "GRAPH <event>",
-        "    Return an ASCII latency graph for the <event> class.",
+        "    Draw the samples of <event>.",
         "HISTORY <event>",
-        "    Return time-latency samples for the <event> class.",
+        "    Show the samples of <event>: Unix time and milliseconds.",
         "LATEST",
-        "    Return the latest latency samples for all events.",
+        "    Show the last sample of every event.",
         "RESET [<event> ...]",
-        "    Reset latency data of one or more <event> classes.",
-        "    (default: reset all data for all event classes)",
+        "    Forget the samples of these events, or of all.",
         "HISTOGRAM [COMMAND ...]",
-        "    Return a cumulative distribution of latencies in the format of a histogram for the "
-        "specified command names.",
-        "    If no commands are specified then all histograms are replied.",
+        "    Show how long calls of these commands took, or of all.",
         NULL,
     };
 
@@ -189,17 +183,14 @@ static void latency_help_run(struct request *rq)
     }
 
 const struct command subs_latency[] = {
-    ROW("doctor", 2, doctor_run, REPORT, "2.8.13", "",
-        "Returns a human-readable latency analysis report."),
-    ROW("graph", 3, graph_run, REPORT, "2.8.13", "event", "Returns a latency graph for an event."),
+    ROW("doctor", 2, doctor_run, REPORT, "2.8.13", "", "Says in words what was slow."),
+    ROW("graph", 3, graph_run, REPORT, "2.8.13", "event", "Draws the samples of an event."),
     ROW("histogram", -2, histogram_run, REPORT, "7.0.0", "[command ...]",
-        "Returns the cumulative distribution of latencies of a subset or all commands."),
-    ROW("history", 3, history_run, REPORT, "2.8.13", "event",
-        "Returns timestamp-latency samples for an event."),
-    ROW("latest", 2, latest_run, REPORT, "2.8.13", "",
-        "Returns the latest latency samples for all events."),
+        "Shows how long calls of commands took."),
+    ROW("history", 3, history_run, REPORT, "2.8.13", "event", "Shows the samples of an event."),
+    ROW("latest", 2, latest_run, REPORT, "2.8.13", "", "Shows the last sample of every event."),
     ROW("reset", -2, reset_run, "request_policy:all_nodes " ALL_SUCCEEDED, "2.8.13", "[event ...]",
-        "Resets the latency data for one or more events."),
+        "Forgets the samples of events."),
     HELP_ROW("latency", 0, latency_help_run),
     {.name = NULL},
 };

@@ -111,13 +111,13 @@ static void object_help_run(struct request *rq)
 {
     static const char *const lines[] = {
         "ENCODING <key>",
-        "    Return the encoding that Redis would use for the value at <key>.",
+        "    Name the encoding that Redis would use for the value of <key>.",
         "FREQ <key>",
-        "    An error: access frequency is not tracked.",
+        "    Fail: uses of a key are not counted.",
         "IDLETIME <key>",
-        "    Return the number of seconds since the value at <key> was written.",
+        "    Tell how many seconds ago the value of <key> was written.",
         "REFCOUNT <key>",
-        "    Return 1 when <key> exists.",
+        "    Answer 1 when <key> is there.",
         NULL,
     };
 
@@ -133,12 +133,12 @@ static void object_help_run(struct request *rq)
     }
 
 const struct command subs_object[] = {
-    OBJECT_ROW("encoding", encoding_run, "2.2.3", "Returns the internal encoding of an object."),
-    OBJECT_ROW("freq", freq_run, "4.0.0",
-               "Returns the logarithmic access frequency counter of an object."),
-    OBJECT_ROW("idletime", idletime_run, "2.2.3", "Returns the age of a value in seconds."),
-    OBJECT_ROW("refcount", refcount_run, "2.2.3",
-               "Returns the reference count of a value of a key."),
+    OBJECT_ROW("encoding", encoding_run, "2.2.3",
+               "Names the encoding that Redis would use for a value."),
+    OBJECT_ROW("freq", freq_run, "4.0.0", "Fails: uses of a key are not counted."),
+    OBJECT_ROW("idletime", idletime_run, "2.2.3",
+               "Tells how many seconds ago a value was written."),
+    OBJECT_ROW("refcount", refcount_run, "2.2.3", "Answers 1 for a key that is there."),
     HELP_ROW("object", CAT_KEYSPACE, object_help_run),
     {.name = NULL},
 };
@@ -303,15 +303,15 @@ static void memory_help_run(struct request *rq)
 {
     static const char *const lines[] = {
         "DOCTOR",
-        "    Return memory problems reports.",
+        "    Say in words whether memory is short, and why.",
         "MALLOC-STATS",
-        "    Return internal statistics report from the memory allocator.",
+        "    Show the statistics of the allocator.",
         "PURGE",
-        "    Attempt to purge dirty pages for reclamation by the allocator.",
+        "    Have the allocator give unused memory back.",
         "STATS",
-        "    Return information about the memory usage of the server.",
+        "    Show what memory is used for.",
         "USAGE <key> [SAMPLES <count>]",
-        "    Return the bytes that <key> and its value take on disk.",
+        "    Tell how many bytes of the disk <key> and its value take.",
         NULL,
     };
 
@@ -326,11 +326,13 @@ static void memory_help_run(struct request *rq)
 #define REPORT_TIPS "nondeterministic_output request_policy:all_shards response_policy:special"
 
 const struct command subs_memory[] = {
-    MEMORY_ROW("doctor", doctor_run, REPORT_TIPS, "Outputs a memory problems report."),
-    MEMORY_ROW("malloc-stats", malloc_stats_run, REPORT_TIPS, "Returns the allocator statistics."),
+    MEMORY_ROW("doctor", doctor_run, REPORT_TIPS,
+               "Says in words whether memory is short, and why."),
+    MEMORY_ROW("malloc-stats", malloc_stats_run, REPORT_TIPS,
+               "Shows the statistics of the allocator."),
     MEMORY_ROW("purge", purge_run, "request_policy:all_shards response_policy:all_succeeded",
-               "Asks the allocator to release memory."),
-    MEMORY_ROW("stats", stats_run, REPORT_TIPS, "Returns details about memory usage."),
+               "Has the allocator give unused memory back."),
+    MEMORY_ROW("stats", stats_run, REPORT_TIPS, "Shows what memory is used for."),
     {.name = "memory|usage",
      .arity = -3,
      .flags = CMD_READONLY,
@@ -342,7 +344,7 @@ const struct command subs_memory[] = {
      .group = "server",
      .since = "4.0.0",
      .syntax = "key [SAMPLES count]",
-     .summary = "Returns how many bytes a key and its value take on disk."},
+     .summary = "Tells how many bytes of the disk a key takes."},
     HELP_ROW("memory", 0, memory_help_run),
     {.name = NULL},
 };

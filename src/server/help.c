@@ -24,14 +24,13 @@ void help_reply(struct request *rq, const char *const *lines)
     while (lines[n] != NULL)
         n++;
     container_name(rq, name);
-    snprintf(head, sizeof(head),
-             "%s <subcommand> [<arg> [value] [opt] ...]. Subcommands are:", name);
+    snprintf(head, sizeof(head), "%s <subcommand> [<argument> ...], with one of these:", name);
     emit_array(e, n + 3);
     emit_status(e, head);
     for (size_t i = 0; i < n; i++)
         emit_status(e, lines[i]);
     emit_status(e, "HELP");
-    emit_status(e, "    Prints this help.");
+    emit_status(e, "    Show this text.");
 }
 
 void help_wrong_sub(struct request *rq)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* help: what every container command answers alike: HELP and wrong subcommands.
  *
- * Purpose   Redis's wording around the lines that each command brings
+ * Purpose   the form Redis gives them, around the lines that each command brings
  * Threads   loop
  */
 #ifndef SERVER_HELP_H
@@ -19,7 +19,7 @@ void help_wrong_sub(struct request *rq);
     {                                                                                              \
         .name = container "|help", .arity = 2, .flags = CMD_LOADING | CMD_STALE,                   \
         .categories = (category), .run = (run_), .group = "server", .since = "5.0.0",              \
-        .syntax = "", .summary = "Returns helpful text about the different subcommands."           \
+        .syntax = "", .summary = "Explains the subcommands."                                       \
     }
 
 #endif

@@ -126,6 +126,7 @@ static void check_row(const struct command *c)
     struct syntax_arg *list = NULL;
 
     CHECK(c->syntax != NULL && c->summary != NULL && c->group != NULL && c->since != NULL);
+    CHECK(strlen(c->summary) <= 60 && c->summary[strlen(c->summary) - 1] == '.');
     if (syntax_parse(c->syntax, &list) != 0) {
         fprintf(stderr, "# %s: %s\n", c->name, c->syntax);
         CHECK(false);
