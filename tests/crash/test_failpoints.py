@@ -17,9 +17,9 @@ import pytest
 from crash_load import FULL, check, load_until_dead, sources, workers
 from harness import Server, StartFailed
 
-pytestmark = [pytest.mark.ours, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.ours, pytest.mark.timeout(900)]
 
-REACH_S = 60
+REACH_S = 120
 HITS = [int(n) for n in os.environ.get("SLDMKV_HITS", "1,2,5").split(",")]
 ONCE = {"boot.durable", "audit.walk"}  # passed once in the life of a process, at its start
 SLOW = {"snap.taken": 2}  # a snapshot is taken every 64 MiB of log
