@@ -234,7 +234,8 @@ static void work_index(struct job *job)
     }
     strcat(path, "-lock");
     unlink(path);
-    qsort(b->rows, b->nrows, sizeof(*b->rows), by_age);
+    if (b->nrows > 0)
+        qsort(b->rows, b->nrows, sizeof(*b->rows), by_age);
     for (size_t i = 0; i < b->nrows; i++)
         total += b->rows[i].cursor;
     atomic_store(&b->total_bytes, total);

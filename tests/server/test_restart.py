@@ -257,6 +257,20 @@ def test_backup_contains_what_was_acknowledged_before(
                 same(c.cmd("GET", f"k{n}"), body(n * 999, n))
 
 
+def test_backup_without_a_volume(new_server: Callable[..., Server], scratch: Path) -> None:
+    """No value was large enough for one; nor is there a value at all."""
+    server = new_server(**SMALL)
+    for keys in (0, 1):
+        target = scratch / f"backup-{server.port}-{keys}"
+        with server.client() as c:
+            backup(c, target)
+            c.ok("SET", "k", "v")
+        copy = new_server(start=False, data_dir=str(target), **SMALL)
+        copy.start()
+        with copy.client() as c:
+            assert c.cmd("DBSIZE") == keys
+
+
 def test_backup_errors(new_server: Callable[..., Server], scratch: Path) -> None:
     server = new_server(**SMALL)
     full = scratch / f"full-{server.port}"
