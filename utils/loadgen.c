@@ -113,7 +113,7 @@ static void report(const struct load *l)
     getrusage(RUSAGE_SELF, &u);
     printf("{\"op\": \"%s\", \"connections\": %" PRIu64 ", \"pipeline\": %" PRIu64
            ", \"requests\": %" PRIu64 ", \"sets\": %" PRIu64 ", \"hits\": %" PRIu64
-           ", \"misses\": %" PRIu64 ", \"next\": %" PRIu64 ", \"seconds\": %.4f",
+           ", \"misses\": %" PRIu64 ", \"next\": %" PRIu64 ", \"seconds\": %.6f",
            ops[l->o.op], l->o.connections, l->o.pipeline, l->answered, l->sets, l->hits, l->misses,
            l->choose.count, s);
     printf(", \"per_second\": %.1f, \"keys_per_second\": %.1f, \"bytes_set\": %" PRIu64

@@ -47,7 +47,7 @@ def disk(folder: Path) -> str:
 
 
 def machine(bench: Bench, folder: Path) -> dict[str, Any]:
-    server = first_line(str(bench.repo / "build" / "sldmkv-server"), "--version")
+    server = first_line(str(bench.bin / "sldmkv-server"), "--version")
     commit = first_line("git", "-C", str(bench.repo), "describe", "--always", "--dirty")
     return {
         "date": time.strftime("%Y-%m-%d"),

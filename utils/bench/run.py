@@ -60,6 +60,7 @@ class Bench:
 
     def __init__(self, repo: Path, scratch: Path, full: bool, rounds: int) -> None:
         self.repo = repo
+        self.bin = Path(os.environ.get("SLDMKV_BIN", repo / "build"))
         self.scratch = scratch
         self.full = full
         self.rounds = rounds
@@ -97,9 +98,8 @@ class Bench:
     # ---- processes ----
 
     def ours(self, name: str = "ours", **options: str) -> Ours:
-        binary = self.repo / "build" / "sldmkv-server"
-        server = Ours(str(binary), self.scratch / name, options)
-        return self._start(server)
+        binary = self.bin / "sldmkv-server"
+        return self._start(Ours(str(binary), self.scratch / name, options))
 
     def redis(self, name: str = "redis", **options: str) -> Redis:
         binary = shutil.which("redis-server")
@@ -122,7 +122,7 @@ class Bench:
         shutil.rmtree(server.base)
 
     def load_start(self, server: Server, op: str, **options: int | str) -> subprocess.Popen[str]:
-        argv = [str(self.repo / "build" / "loadgen"), "--port", str(server.port), "--op", op]
+        argv = [str(self.bin / "loadgen"), "--port", str(server.port), "--op", op]
         for name, value in options.items():
             argv += [f"--{name}", str(value)]
         return subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

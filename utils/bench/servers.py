@@ -55,12 +55,12 @@ class Server:
             )
 
     def ask(self, request: bytes, want: int) -> bytes:
-        """The first ``want`` bytes of the answer; fewer when there is none."""
+        """The first ``want`` bytes of the answer, or an error; fewer when there is none."""
         got = bytearray()
         try:
             with socket.create_connection(("127.0.0.1", self.port), timeout=30) as s:
                 s.sendall(request)
-                while len(got) < want:
+                while len(got) < want and not (got[:1] == b"-" and got.endswith(b"\n")):
                     part = s.recv(min(want - len(got), 1 << 20))
                     if not part:
                         break
