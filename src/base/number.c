@@ -28,11 +28,6 @@ static bool parse_digits(const uint8_t *p, size_t len, uint64_t *out)
     return true;
 }
 
-bool number_parse_u64(struct slice s, uint64_t *out)
-{
-    return parse_digits(s.ptr, s.len, out);
-}
-
 bool number_parse_i64(struct slice s, int64_t *out)
 {
     bool negative = s.len > 0 && s.ptr[0] == '-';
@@ -57,45 +52,19 @@ static bool is_space(uint8_t c)
     return c == ' ' || (c >= '\t' && c <= '\r');
 }
 
-/* A copy that ends in NUL, as the C library wants it; false: too long to be a number, empty, or it
- * starts with a blank, which the library would skip. */
-static bool float_text(struct slice s, char *text, size_t size)
-{
-    if (s.len == 0 || s.len >= size || is_space(s.ptr[0]))
-        return false;
-    memcpy(text, s.ptr, s.len);
-    text[s.len] = '\0';
-    return true;
-}
-
 bool number_parse_ld(struct slice s, long double *out)
 {
     char text[NUMBER_TEXT_MAX];
     long double v;
     char *end;
 
-    if (!float_text(s, text, sizeof(text)))
+    /* The C library wants a NUL behind the text, and would skip a blank ahead of it. */
+    if (s.len == 0 || s.len >= sizeof(text) || is_space(s.ptr[0]))
         return false;
+    memcpy(text, s.ptr, s.len);
+    text[s.len] = '\0';
     errno = 0;
     v = strtold(text, &end);
-    if (end != text + s.len || isnan(v))
-        return false;
-    if (errno == EINVAL || (errno == ERANGE && (isinf(v) || v == 0)))
-        return false;
-    *out = v;
-    return true;
-}
-
-bool number_parse_double(struct slice s, double *out)
-{
-    char text[NUMBER_TEXT_MAX];
-    double v;
-    char *end;
-
-    if (!float_text(s, text, sizeof(text)))
-        return false;
-    errno = 0;
-    v = strtod(text, &end);
     if (end != text + s.len || isnan(v))
         return false;
     if (errno == EINVAL || (errno == ERANGE && (isinf(v) || v == 0)))

@@ -18,11 +18,9 @@
 #define NUMBER_TEXT_MAX 5120 /* longest text number_format_ld can make (%.17Lf of the largest) */
 
 bool number_parse_i64(struct slice s, int64_t *out);
-bool number_parse_u64(struct slice s, uint64_t *out);
 
 /* What strtold reads (hexadecimal, infinities) but no NaN, no space, no over- or underflow. */
 bool number_parse_ld(struct slice s, long double *out);
-bool number_parse_double(struct slice s, double *out);
 
 /* %.17Lf with trailing zeros cut ("3", "0.1"), NUL behind it; size >= NUMBER_TEXT_MAX. Returns the
  * length. */

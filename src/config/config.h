@@ -7,7 +7,7 @@
  * Threads   loop (and main before it)
  * Owner     struct config owns its strings
  * Units     bytes, ms, seconds as the directive's name or the conf file says; sizes take k kb m mb
- *           g gb as in redis.conf
+ *           g gb t tb, as redis.conf counts them
  * Errors    ERR_INVAL with one line in detail: file, line, directive, allowed values
  * Limits    CONFIG_LINE_MAX bytes a line
  */

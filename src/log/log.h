@@ -12,7 +12,7 @@
  * Limits    LOG_ENTRY_MAX bytes an entry, a multiple of 8; LOG_UNTAKEN_MAX bytes committed and not
  *           yet taken by the loop, then the raft thread waits
  * Errors    log_open: see log_check in the back end: damage is refused with file and remedy in
- *           err_detail. log_propose: 0, or an error and the entry was certainly not taken.
+ *           detail. log_propose: 0, or an error and the entry was certainly not taken.
  *           on_failed: ERR_NOTLEADER and ERR_NOSPC = certainly not applied; ERR_UNKNOWN = may
  *           still come
  * Source    facts of libraft 0.22.1: entry length % 8, one buffer per raft_apply, the log since

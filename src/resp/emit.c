@@ -7,6 +7,7 @@
 #include <event2/buffer.h>
 #include <math.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -136,16 +137,6 @@ void emit_int(struct emit *e, int64_t v)
         ADD_LITERAL(e, ":1\r\n");
     else
         add(e, text, head(text, ':', v < 0, v < 0 ? 0 - (uint64_t)v : (uint64_t)v));
-}
-
-void emit_bool(struct emit *e, bool v)
-{
-    if (e->proto < 3)
-        emit_int(e, v);
-    else if (v)
-        ADD_LITERAL(e, "#t\r\n");
-    else
-        ADD_LITERAL(e, "#f\r\n");
 }
 
 void emit_double(struct emit *e, double v)

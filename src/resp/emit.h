@@ -11,7 +11,6 @@
 #ifndef RESP_EMIT_H
 #define RESP_EMIT_H
 
-#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -30,7 +29,6 @@ void emit_status(struct emit *e, const char *text); /* +OK */
 void emit_error(struct emit *e, const char *text);
 __attribute__((format(printf, 2, 3))) void emit_errorf(struct emit *e, const char *format, ...);
 void emit_int(struct emit *e, int64_t v);
-void emit_bool(struct emit *e, bool v);     /* #t / :1 */
 void emit_double(struct emit *e, double v); /* , or bulk */
 void emit_bulk(struct emit *e, struct slice s);
 void emit_bulk_str(struct emit *e, const char *s);

@@ -237,6 +237,7 @@ static bool on_list(const struct conn *c)
 void conn_reap(struct server *s)
 {
     struct conn **at = &s->closed;
+    bool freed = false;
 
     while (*at != NULL) {
         struct conn *c = *at;
@@ -247,8 +248,10 @@ void conn_reap(struct server *s)
         }
         *at = c->free_next;
         conn_free(c);
+        freed = true;
     }
-    listener_resume(s);
+    if (freed)
+        listener_resume(s);
 }
 
 /* ---- the order --------------------------------------------------------------------------- */

@@ -312,6 +312,7 @@ static void on_timer(int fd, short what, void *arg)
     if (s->timer_ticks % TIMEOUT_TICKS == 0) {
         memory_sample(s);
         keep_ballast(s);
+        listener_resume(s); /* descriptors may have been freed elsewhere */
         conn_check_timeouts(s, s->turn_us);
         s->room_freed = true;  /* free disk space does not announce itself */
         s->space_freed = true; /* who waited too long is told */

@@ -4,7 +4,7 @@
  * Purpose   owns the event loop, the connections and the parts; defines what one turn is
  * Threads   loop; server_signal from a signal handler
  * Turn      1. events: sockets readable and writable, the inbox (jobs, log), the timer
- *           2. connections that had more to do (fairness list)
+ *           2. large values are received; connections, listings and rebuilds that had more to do
  *           3. store_step: stage, checkpoint, sweep, evict
  *           4. write_turn: the open group is sent if the window allows
  *           5. replies of this turn are written; closed connections are freed
@@ -133,6 +133,6 @@ void server_notify(const char *state); /* systemd: "READY=1" */
 /* listener.c */
 int listener_open_all(struct server *s, char *detail);
 void listener_close_all(struct server *s);
-void listener_resume(struct server *s); /* descriptors are there again */
+void listener_resume(struct server *s); /* descriptors may be there again */
 
 #endif

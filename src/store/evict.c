@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: MIT */
-/* Keeps live bytes and volumes within their limits. Two things that need each other only through the
- * volume table:
+/* Keeps live bytes and volumes within their limits. Two things that need each other only through
+ * the volume table:
  *
  * EVICT, logical, the leader's, through the log: live bytes near the limit. A hand goes around the
  * volumes, oldest first, and within one in the order written (the header chain); a volume it has
- * passed is the youngest. Keys that are leased stay. Keys hit since they were written, or since the hand passed, stay once more and lose
- * the mark, but for each byte evicted only SPARED_PER_EVICTED are saved that way: no write waits
- * until the hand has been everywhere. Others are proposed for eviction until what is left would be
- * below the goal. This is FIFO with re-insertion (CLOCK), equal to LRU on real traces (DESIGN §6).
+ * passed is the youngest. Keys that are leased stay. Keys hit since they were written, or since the
+ * hand passed, stay once more and lose the mark, but for each byte evicted only SPARED_PER_EVICTED
+ * are saved that way: no write waits until the hand has been everywhere. Others are proposed for
+ * eviction until what is left would be below the goal. This is FIFO with re-insertion (CLOCK),
+ * equal to LRU on real traces (DESIGN §6).
  *
  * MOVE, physical, every node's own: FREE volumes are short and no file may be added. compact.c
  * empties the volume with the least in it; what the hand spared comes to lie in a new one. If MOVE
@@ -22,9 +23,8 @@
  * twice does not evict twice.
  *
  * Progress. CIRCLES_MAX times around without any effect (only leases can do that) and eviction is
- * hopeless for a while: evict_want_live and evict_want_slot say so, and writes
- * that wait are told. All of it is bounded per step: EVICT_STEP_KEYS looked at, one chain job, MOVER_MAX
- * moves.
+ * hopeless for a while: evict_want_live and evict_want_slot say so, and writes that wait are told.
+ * All of it is bounded per step: EVICT_STEP_KEYS looked at, one chain job, MOVER_MAX moves.
  */
 #include <stdlib.h>
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* index_int: struct index and its row formats, for index.c and index_write.c. */
+/* index_int: struct index and its row formats, for index.c, index_rows.c and index_write.c. */
 #ifndef STORE_INDEX_INT_H
 #define STORE_INDEX_INT_H
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* MOVE of one key: read and verify its payload, stage it under the same id into the volume of MOVEs,
- * exchange the place in the key record if key and mod are still the same. Physical and local: no log
- * entry, no change that a client could see. A crash before the next checkpoint leaves the record
- * at its old slot, which no rule has freed by then.
+/* MOVE of one key: read and verify its payload, stage it under the same id into the volume of
+ * MOVEs, exchange the place in the key record if key and mod are still the same. Physical and
+ * local: no log entry, no change that a client could see. A crash before the next checkpoint leaves
+ * the record at its old slot, which no rule has freed by then.
  *
  * Memory comes from the payload pool. When that is used up by writes which themselves wait for the
  * space that this MOVE would make, one MOVE goes on with memory of its own, given back at once.

@@ -8,8 +8,8 @@
  *           reference on buf. After a successful done() the slot stays pinned until stage_release()
  * Order     done() in the order of submit, writes and MOVEs each for themselves. done() may submit,
  *           pump and release
- * Errors    done(err): ERR_FULL nothing evictable, or no slot for a MOVE, ERR_NOSPC, ERR_IO (the volume is FAILED; the
- *           job was never acknowledged), ERR_CANCELED at close
+ * Errors    done(err): ERR_FULL nothing evictable, or no slot for a MOVE; ERR_NOSPC; ERR_IO (the
+ *           volume is FAILED; the job was never acknowledged); ERR_CANCELED at close
  * Limits    STAGE_JOB_BYTES a job, STAGE_JOBS in flight; the queue is bounded by the payload budget
  */
 #ifndef STORE_STAGE_H

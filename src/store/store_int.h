@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* store_int: struct store, for the files of src/store that share it (store, checkpoint, sweep,
- * evict, backup). Nobody else includes this.
+/* store_int: struct store, for the files of src/store that share it (store, checkpoint, scan,
+ * sweep, audit, backup, and eviction by evict_int.h). Nobody else includes this.
  */
 #ifndef STORE_STORE_INT_H
 #define STORE_STORE_INT_H

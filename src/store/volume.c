@@ -21,9 +21,8 @@
  *
  * Failure modes. A doubtful write or sync, a damaged or missing file: FAILED, for ever: no slots,
  * no recycling; what was durable there is still read and verified; when nothing of it is left the
- * file goes (volume_drop.c). A format that fails is counted,
- * remembered (volumes_alloc answers with its error while nothing is FREE) and tried again after
- * FORMAT_RETRY_MS.
+ * file goes (volume_drop.c). A format that fails is counted, remembered (volumes_alloc answers with
+ * its error while nothing is FREE) and tried again after FORMAT_RETRY_MS.
  */
 #include "store/volume.h"
 

@@ -79,8 +79,8 @@ static inline uint64_t volume_slot(uint64_t length)
 uint64_t volumes_max_value(const struct volumes *v);
 
 /* A slot in the OPEN volume, pinned until volumes_release. Opens the next FREE volume when it does
- * not fit and asks for a format ahead. moving: MOVEs fill a volume of their own and may open the last
- * FREE one.
+ * not fit and asks for a format ahead. moving: MOVEs fill a volume of their own and may open the
+ * last FREE one.
  * ERR_AGAIN: none is free yet, wait for on_space; ERR_NOSPC or another code of the last format that
  * failed (tried again after a second); ERR_TOOBIG. Evictable space is the caller's affair. */
 int volumes_alloc(struct volumes *v, uint64_t length, bool moving, uint64_t now_ms,
@@ -124,7 +124,7 @@ int volumes_recover(struct volumes *v, uint64_t *max_applied);
  *   shunned. shun: it could not be emptied; forgotten when one of its records goes
  * oldest: with live records and a file, the one that was opened or passed first. pass: if it is
  *   there, it is the youngest now. Volumes opened or passed later have a later turn
- * move_room: bytes that MOVEs can surely be given now */
+ * volumes_move_room: bytes that MOVEs can surely be given now */
 bool volumes_emptiest(const struct volumes *v, struct volume_row *out);
 void volumes_shun(struct volumes *v, uint32_t number);
 bool volumes_oldest(const struct volumes *v, struct volume_row *out, uint64_t *turn);

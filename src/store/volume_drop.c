@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* A FAILED volume that has become empty goes, file and row, so that another may be made in its
- * place: a disk that was ill for some seconds must not cost a volume for each write that it refused.
+ * place: a disk that was ill for some seconds must not cost a volume for each write that it
+ * refused.
  *
  * When: in volumes_checkpointed, under the same rule that frees a SEALED one. The row and the
  * descriptor go at once, the file on the maint worker, because unlinking gigabytes takes a second;

@@ -10,10 +10,9 @@
  * are not: staged, perhaps acknowledged to a leader, never applied here. Nothing durable may be
  * overwritten, so the cursor goes behind all of them:
  *   - every slot starts with a header, jobs are written one after another and a torn job is the
- *   last
- *     of its volume, so what is durable is an unbroken chain of valid headers. The row's cursor is
- *     durable with its checkpoint: the walk starts there and ends at the first page that is no
- *     header of this store, volume, generation and offset
+ *     last of its volume, so what is durable is an unbroken chain of valid headers. The row's
+ *     cursor is durable with its checkpoint: the walk starts there and ends at the first page that
+ *     is no header of this store, volume, generation and offset
  *   - a volume may have been reopened since the checkpoint with none of its entries replayed. Its
  *     row then shows no live record (the rule of recycling), and the page at offset 0 carries the
  *     higher generation: it is adopted and walked from 0

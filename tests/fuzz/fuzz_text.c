@@ -106,11 +106,9 @@ static void integer(struct slice s)
 {
     char text[64] = {0};
     int64_t i = 7;
-    uint64_t u = 7;
-    bool is_i = number_parse_i64(s, &i), is_u = number_parse_u64(s, &u);
+    bool is_i = number_parse_i64(s, &i);
 
     ASSERT(is_i ? PRINTS_AS(s, "%" PRId64, i) : i == 7);
-    ASSERT(is_u ? PRINTS_AS(s, "%" PRIu64, u) : u == 7);
     if (s.len == 0 || s.len >= sizeof(text))
         return;
     memcpy(text, s.ptr, s.len);
@@ -118,21 +116,14 @@ static void integer(struct slice s)
     errno = 0;
     i = strtoll(text, NULL, 10);
     ASSERT(is_i == (errno == 0 && PRINTS_AS(s, "%" PRId64, i)));
-    memcpy(text, s.ptr, s.len);
-    text[s.len] = '\0';
-    errno = 0;
-    u = strtoull(text, NULL, 10);
-    ASSERT(is_u == (errno == 0 && PRINTS_AS(s, "%" PRIu64, u)));
 }
 
 static void floating(struct slice s)
 {
     static char text[NUMBER_TEXT_MAX], again[NUMBER_TEXT_MAX];
     long double v = 7, w;
-    double d = 7;
     size_t len;
 
-    ASSERT(number_parse_double(s, &d) ? !isnan(d) : d == 7);
     if (!number_parse_ld(s, &v)) {
         ASSERT(v == 7);
         return;

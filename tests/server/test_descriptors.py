@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import os
+import resource
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from harness import Server, StartFailed
@@ -46,3 +49,27 @@ def test_too_few_is_a_refusal(new_server: Callable[..., Server]) -> None:
         server.start()
     assert caught.value.code == 1
     assert "LimitNOFILE" in caught.value.log.splitlines()[-1]
+
+
+def cpu_s(server: Server) -> float:
+    fields = Path(f"/proc/{server.pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_without_descriptors_accepting_rests(new_server: Callable[..., Server]) -> None:
+    server = new_server()
+    with server.client() as c:
+        c.ok("SET", "k", "v")
+        limits = resource.prlimit(server.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (3, limits[1]))
+        try:
+            late = server.client()  # the kernel connects it, the server cannot accept it
+            late.send_cmd("PING")
+            before = cpu_s(server)
+            assert late.pending(2.0) == b""
+            assert cpu_s(server) - before < 0.2, "the loop turns without rest"
+        finally:
+            resource.prlimit(server.pid, resource.RLIMIT_NOFILE, limits)
+        with late:
+            assert late.read() == b"PONG"
+        assert c.cmd("GET", "k") == b"v"

@@ -80,10 +80,8 @@ TEST(integers)
     SAME(emit_int(e, INT64_MIN), ":-9223372036854775808\r\n");
 }
 
-TEST(booleans_and_nils)
+TEST(nils)
 {
-    BOTH(emit_bool(e, true), ":1\r\n", "#t\r\n");
-    BOTH(emit_bool(e, false), ":0\r\n", "#f\r\n");
     BOTH(emit_nil(e), "$-1\r\n", "_\r\n");
     BOTH(emit_nil_array(e), "*-1\r\n", "_\r\n");
 }

@@ -312,14 +312,10 @@ TEST(infinities_are_parsed_and_printed)
 TEST(the_length_of_the_slice_counts)
 {
     long double v;
-    double d;
     int64_t i;
-    uint64_t u;
 
     CHECK(number_parse_ld(slice_of("1.55", 3), &v) && v == 1.5L);
-    CHECK(number_parse_double(slice_of("1.55", 3), &d) && d == 1.5);
     CHECK(number_parse_i64(slice_of("-123", 3), &i) && i == -12);
-    CHECK(number_parse_u64(slice_of("123", 2), &u) && u == 12);
 }
 
 TEST(integers)
@@ -375,43 +371,6 @@ TEST(integers)
     }
     CHECK(!number_parse_i64(slice_of("1\0", 2), &v));
     CHECK(!number_parse_i64(slice_of(NULL, 0), &v));
-}
-
-TEST(unsigned_integers)
-{
-    uint64_t v = 77;
-
-    CHECK(number_parse_u64(slice_str("0"), &v) && v == 0);
-    CHECK(number_parse_u64(slice_str("18446744073709551615"), &v) && v == UINT64_MAX);
-    v = 77;
-    CHECK(!number_parse_u64(slice_str("18446744073709551616"), &v));
-    CHECK(!number_parse_u64(slice_str("28446744073709551615"), &v));
-    CHECK(!number_parse_u64(slice_str("-1"), &v));
-    CHECK(!number_parse_u64(slice_str("-0"), &v));
-    CHECK(!number_parse_u64(slice_str("01"), &v));
-    CHECK(!number_parse_u64(slice_str("000000000000000000001"), &v));
-    CHECK_EQ_U64(v, 77);
-}
-
-TEST(doubles)
-{
-    double v = 7;
-
-    CHECK(number_parse_double(slice_str("0.1"), &v));
-    CHECK_EQ_DBL(v, 0.1);
-    CHECK(number_parse_double(slice_str("-1e308"), &v));
-    CHECK_EQ_DBL(v, -1e308);
-    CHECK(number_parse_double(slice_str("4.9e-324"), &v)); /* denormal, not zero */
-    CHECK(v > 0);
-    CHECK(number_parse_double(slice_str("-inf"), &v) && isinf(v) && v < 0);
-    v = 7;
-    CHECK(!number_parse_double(slice_str("1e309"), &v));
-    CHECK(!number_parse_double(slice_str("1e-400"), &v));
-    CHECK(!number_parse_double(slice_str("nan"), &v));
-    CHECK(!number_parse_double(slice_str(" 1"), &v));
-    CHECK(!number_parse_double(slice_str("1 "), &v));
-    CHECK(!number_parse_double(slice_str(""), &v));
-    CHECK_EQ_DBL(v, 7.0);
 }
 
 TEST(words_in_any_case)
