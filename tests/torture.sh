@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The tests in their long form, hours; `make torture ARGS="…"` calls it.
-#   tests/torture.sh [--kills N] [--hits N,N,…] [--calls N] [--minutes M] [--sim-seeds A-B] [--cuts N]
-#                    [--only STEP] [-- FUZZ-PROGRAM…]
+#   tests/torture.sh [--kills N] [--hits N,N,…] [--calls N] [--minutes M] [--sim-seeds A-B]
+#                    [--cuts N] [--only STEP] [-- FUZZ-PROGRAM…]
 # --kills      kill -9 under mixed load, a quarter of them without the log (2000)
 # --hits       deaths at the n-th passing of every failpoint (1,2,3,5,8,13)
 # --calls      I/O faults: at most this n-th call of every function on every kind of file (12)

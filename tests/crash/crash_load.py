@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The load of the crash tests: every kind of write, a store that is too small, checkpoints, backups.
+"""The load of the crash tests: every kind of write, a store too small, checkpoints, backups.
 
 Whatever the store does in service it does within a few seconds of this: volumes are formatted,
 filled, emptied and used again, values that were read are moved, the log is cut after snapshots.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""One bit, one page, a cut, a missing file: of every file of a store, after a stop and after kill -9.
+"""One bit, a page, a cut, a missing file: of every file of a store, after a stop and a kill -9.
 
 The next start is refused, with the file and what helps, or it serves: every value right or a miss,
 never other bytes. Damage inside index.mdb may end the process where LMDB meets it, in the start or

@@ -22,7 +22,7 @@ WAIT_S = 30.0
 
 
 def allowed_s() -> float:
-    """A start competes with whatever else runs: as many times slower as there is work a processor."""
+    """A start competes with all else that runs: slower as there is more work a processor."""
     return FIRST_GET_S * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
 
 

@@ -1,20 +1,21 @@
 /* SPDX-License-Identifier: MIT */
 /* inject: makes one call of the C library fail on a file of the server's, from outside it.
  *
- * Purpose   the fault tests; loaded into the release server by LD_PRELOAD, so what is tested is what
- *           is shipped, and the calls of liblmdb, libraft and libuv are met too
+ * Purpose   the fault tests; loaded into the release server by LD_PRELOAD, so what is tested is
+ *           what is shipped, and the calls of liblmdb, libraft and libuv are met too
  * Use       SLDMKV_INJECT="function:word:n:errno[:keep]"   the n-th call of function on a path that
- *           contains word (word$: ends with it) fails with errno (a number; 0: a short write); keep: and every later one.
+ *           contains word (word$: ends with it) fails with errno (a number; 0: a short write);
+ *           keep: and every later one.
  *           SLDMKV_INJECT_WHEN=file   calls count only while that file exists
  * Functions open (openat too), pread (preadv), pwrite, pwritev, write, writev, fsync, fdatasync,
  *           fallocate, ftruncate, rename, linkat, msync, io_submit, io_getevents
  * Tells     the first failure on stderr, which is the server's log: "inject: …"
  * Threads   any
  *
- * A call is matched by the path it was opened with, as the kernel tells it (/proc/self/fd), so a file
- * made with O_TMPFILE is known by its folder. For msync the mapping tells it, for a completion of
- * asynchronous I/O the request. What is called here is none of the functions replaced, so nothing counts
- * its own work.
+ * A call is matched by the path it was opened with, as the kernel tells it (/proc/self/fd), so a
+ * file made with O_TMPFILE is known by its folder. For msync the mapping tells it, for a completion
+ * of asynchronous I/O the request. What is called here is none of the functions replaced, so
+ * nothing counts its own work.
  */
 #include <dlfcn.h>
 #include <errno.h>

@@ -31,8 +31,8 @@ def value_of(key: str, state: tuple[int, int]) -> bytes:
 
 @dataclass
 class Worker:
-    """One connection's load: values ("k…"), a counter ("n"), two keys that change in one MULTI ("pa",
-    "pb"), and a value that grows by APPEND ("a…").
+    """One connection's load: values ("k…"), a counter ("n"), two keys that change in one MULTI
+    ("pa", "pb"), and a value that grows by APPEND ("a…").
 
     verbs: how a value is written; "EX" is SET with an expiry that the test will not see.
     evicted: the store is full, so values of volumes may be gone, but never old or torn.

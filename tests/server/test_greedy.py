@@ -59,7 +59,8 @@ def test_never_reading(new_server: Callable[..., Server], command: bytes) -> Non
     with ExitStack() as stack:
         c = stack.enter_context(server.client(timeout_s=60))
         for n in range(3000):
-            c.send_cmd("SET", f"a key of sixty-four bytes, more or less, to make listings {n:06}", "v")
+            key = f"a key of sixty-four bytes, more or less, to make listings {n:06}"
+            c.send_cmd("SET", key, "v")
         for _ in range(3000):
             c.read()
         c.ok("SET", "middle", b"m" * 16000)

@@ -35,9 +35,9 @@ static off_t size_of(int fd)
 static uint64_t unwritten(int fd)
 {
     enum { EXTENTS = 256 };
-    static struct {
+    static union {
         struct fiemap map;
-        struct fiemap_extent extents[EXTENTS];
+        uint8_t room[sizeof(struct fiemap) + EXTENTS * sizeof(struct fiemap_extent)];
     } f;
     uint64_t sum = 0;
 
@@ -46,8 +46,8 @@ static uint64_t unwritten(int fd)
     if (ioctl(fd, FS_IOC_FIEMAP, &f.map) != 0)
         return 0;
     for (unsigned i = 0; i < f.map.fm_mapped_extents; i++)
-        if (f.extents[i].fe_flags & FIEMAP_EXTENT_UNWRITTEN)
-            sum += f.extents[i].fe_length;
+        if (f.map.fm_extents[i].fe_flags & FIEMAP_EXTENT_UNWRITTEN)
+            sum += f.map.fm_extents[i].fe_length;
     return sum;
 }
 
