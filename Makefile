@@ -206,8 +206,10 @@ SUITES := tests/deps tests/server tests/crash tests/fault tests/utils tests/clie
 	vllm_connector/tests@demo vllm_connector/tests@redis43
 # A death finds no more under a sanitizer than without: one of each kind, for what recovery does.
 SAN_CRASHES := SLDMKV_HITS=1 SLDMKV_KILLS=8 SLDMKV_DAMAGES=1
-SAN_SUITES := tests/server tests/crash tests/utils tests/client
-suites := $(foreach s,$(if $(SAN),$(SAN_SUITES),$(SUITES)),$(if $(wildcard $(firstword $(subst @, ,$s))),$s))
+# The tools have one thread, and client libraries bring no new ones to the server.
+SAN_SUITES_asan := tests/server tests/crash tests/utils tests/client
+SAN_SUITES_tsan := tests/server tests/crash
+suites := $(foreach s,$(if $(SAN),$(SAN_SUITES_$(CFG)),$(SUITES)),$(if $(wildcard $(firstword $(subst @, ,$s))),$s))
 venvs := $(patsubst %,$(BUILD)/venv%/ready,$(if $(SAN),,-redis43 -demo -lmcache)) $(BUILD)/venv/ready
 
 # What the test runners and the Python suites find in their environment.

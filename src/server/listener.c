@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* Listening sockets: TCP addresses of bind/port or listen, and a unix socket. A client beyond
  * maxclients or from outside under protected mode gets one error line and is closed, as in Redis.
- * Without descriptors left, accepting rests until a connection has closed, or a second has passed (no
- * busy loop); the last few are never given to clients, because without them the log cannot write.
+ * Without descriptors left, accepting rests until a connection has closed, or a second has passed
+ * (no busy loop); the last few are never given to clients, because without them the log cannot
+ * write.
  */
 #include <errno.h>
 #include <event2/event.h>
