@@ -92,6 +92,10 @@ typedef void (*fsm_need_fn)(void *ctx, uint32_t op_index, const struct record *o
 enum fsm_status fsm_try(struct fsm *f, const struct entry_writer *unit, uint64_t stamp_ms,
                         fsm_need_fn need, void *ctx);
 
+/* Bytes of memory table that the ops of a unit may take: values that change (APPEND, EXPIRE) are
+ * written there as a whole. Looks every key up. */
+uint64_t fsm_growth(struct fsm *f, const struct entry_writer *unit);
+
 /* Logical digest over all keys present at the applied stamp, without the places of their payloads
  * (DEBUG DIGEST, cluster tests). */
 int fsm_digest(struct fsm *f, uint64_t *out);

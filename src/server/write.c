@@ -163,7 +163,7 @@ static struct group *group_for(struct write *w, size_t bytes)
 {
     struct group *g = last_open(w);
 
-    if (g == NULL || g->nunits >= WRITE_GROUP_UNITS || g->w.len >= WRITE_GROUP_BYTES ||
+    if (g == NULL || g->w.count >= WRITE_GROUP_UNITS || g->w.len >= WRITE_GROUP_BYTES ||
         g->w.len + bytes > ENTRY_MAX)
         g = new_group(w);
     return g;
@@ -232,7 +232,9 @@ void write_unit(struct request *rq, struct entry_writer *unit)
 {
     struct write *w = rq->server->write;
 
-    if (unit->len > ENTRY_MAX - ENTRY_HEADER) {
+    if (unit->len > ENTRY_MAX - ENTRY_HEADER ||
+        (unit->count > WRITE_GROUP_UNITS &&
+         fsm_growth(&rq->server->fsm, unit) > WRITE_UNIT_GROWTH_MAX)) {
         request_error(rq, "ERR transaction too large");
         finish(rq);
         return;
@@ -326,6 +328,8 @@ static int admit(struct request *rq)
     } else if (adds(rq)) {
         sizes(rq, &inline_bytes, &slab_bytes);
         err = store_may_add(s->store, inline_bytes, slab_bytes);
+    } else if (rq->cmd->first_key > 0 || rq->children != NULL) { /* FLUSHALL gives memory back */
+        err = store_may_change(s->store);
     }
     if (err == 0 || err == ERR_AGAIN)
         return err;
@@ -339,34 +343,47 @@ static int admit(struct request *rq)
     return err;
 }
 
+static void wait_for_room(struct write *w, struct request *rq)
+{
+    rq->cursor = NULL;
+    *w->waiting_tail = rq;
+    w->waiting_tail = &rq->cursor;
+    w->stats.waiting++;
+}
+
+/* What only deletes or changes passes those that wait for room: it may be what makes it. */
 void write_start(struct request *rq)
 {
     struct write *w = rq->server->write;
-    int err = w->waiting != NULL ? ERR_AGAIN : admit(rq);
+    int err = w->waiting != NULL && adds(rq) ? ERR_AGAIN : admit(rq);
 
-    if (err == ERR_AGAIN) {
-        rq->cursor = NULL;
-        *w->waiting_tail = rq;
-        w->waiting_tail = &rq->cursor;
-        w->stats.waiting++;
-    } else if (err == 0) {
+    if (err == ERR_AGAIN)
+        wait_for_room(w, rq);
+    else if (err == 0)
         advance(rq);
-    }
 }
 
+/* A refused request is gone when admit returns, and its connection may have started the next. */
 void write_on_space(struct write *w)
 {
     while (w->waiting != NULL) {
         struct request *rq = w->waiting;
-        int err = admit(rq);
+        int err;
 
-        if (err == ERR_AGAIN)
-            return;
         w->waiting = rq->cursor;
         if (w->waiting == NULL)
             w->waiting_tail = &w->waiting;
         rq->cursor = NULL;
         w->stats.waiting--;
+        err = admit(rq);
+        if (err == ERR_AGAIN) {
+            rq->cursor = w->waiting;
+            if (w->waiting == NULL)
+                w->waiting_tail = &rq->cursor;
+            w->waiting = rq;
+            w->stats.waiting++;
+            return;
+        }
         if (err == 0)
             advance(rq);
     }
@@ -662,7 +679,7 @@ void write_turn(struct write *w)
     if (w->snapshot == SNAP_HOLD || w->snapshot == SNAP_SECOND || s->role != LOG_ROLE_LEADER)
         return;
     backlogged = write_backlogged(w);
-    while (w->open != NULL && w->in_flight < WRITE_GROUPS)
+    while (w->open != NULL && w->in_flight < WRITE_GROUPS && store_may_apply(s->store) == 0)
         send_group(w);
     if (backlogged && !write_backlogged(w))
         for (struct conn *c = s->conns; c != NULL; c = c->next)

@@ -7,8 +7,9 @@
  * Life of a write: write_start; [waits for room]; plan into a unit, again after each [stage] and
  *           [rebuild]; the unit joins the open group; the group is proposed; on commit fsm applies
  *           each op and result() replies; with `raft no` the reply waits for the checkpoint
- * Limits    WRITE_GROUPS in flight, WRITE_GROUP_UNITS commands or WRITE_GROUP_BYTES aimed at;
- *           ENTRY_MAX for one command ("ERR transaction too large")
+ * Limits    WRITE_GROUPS in flight, WRITE_GROUP_UNITS ops or WRITE_GROUP_BYTES aimed at; ENTRY_MAX
+ *           and WRITE_UNIT_GROWTH_MAX for one command ("ERR transaction too large"). So the memory
+ *           tables grow by what WRITE_GROUPS may bring at most when they are full
  * Source    DESIGN §4.4: 256-byte entries in groups of 64: 170 k op/s
  */
 #ifndef SERVER_WRITE_H
@@ -20,6 +21,7 @@
 #define WRITE_GROUPS 2
 #define WRITE_GROUP_UNITS 1024
 #define WRITE_GROUP_BYTES ((size_t)256 << 10)
+#define WRITE_UNIT_GROWTH_MAX ((uint64_t)32 << 20) /* of the memory table, by one command */
 #define WRITE_REBUILDS_MAX 100 /* attempts against a key that others keep changing */
 
 struct write;

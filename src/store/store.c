@@ -59,6 +59,13 @@ int store_lookup(struct store *s, struct slice key, struct slice *value)
     return lookup_into(s, key, &s->get_buf, value);
 }
 
+size_t store_record_size(struct store *s, struct slice key)
+{
+    struct slice value;
+
+    return store_lookup(s, key, &value) == 0 ? value.len : 0;
+}
+
 static void count_corrupt(struct store *s, struct slice key, const char *what)
 {
     static uint64_t last_ms;
@@ -396,6 +403,20 @@ static int index_admits(struct store *s, uint64_t bytes)
         return ERR_NOSPC;
     checkpoint_start(s, false);
     return ERR_AGAIN;
+}
+
+int store_may_change(struct store *s)
+{
+    bool stuck = checkpoint_is_failing(s) && s->frozen != NULL;
+
+    return stuck && table_bytes(s->active) >= TABLE_BYTES_MAX + TABLE_BYTES_RESERVE ? ERR_NOSPC : 0;
+}
+
+int store_may_apply(struct store *s)
+{
+    if (!store_table_full(s) || checkpoint_is_failing(s)) /* then store_may_change is the limit */
+        return 0;
+    return checkpoint_start(s, false) ? 0 : ERR_AGAIN;
 }
 
 int store_may_add(struct store *s, uint64_t inline_bytes, uint64_t slab_bytes)

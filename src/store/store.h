@@ -10,7 +10,8 @@
  *           checkpoint covers whole entries
  * Errors    apply cannot fail: it writes memory. What comes from disk: ERR_CORRUPT is a counted
  *           miss; ERR_IO of a checkpoint is a PANIC (the log has everything)
- * Limits    two tables of TABLE_BYTES_MAX; store_may_add() says when writes that add must wait
+ * Limits    two tables of TABLE_BYTES_MAX, beyond it what one group brings: store_may_apply() says
+ *           when groups must wait, store_may_add() when writes that add must
  */
 #ifndef STORE_STORE_H
 #define STORE_STORE_H
@@ -69,6 +70,7 @@ uint32_t store_boot(const struct store *s);
 /* 0, ERR_NOTFOUND, ERR_CORRUPT (counted, logged; treat as absent). Expired keys are found: the
  * caller compares with its stamp. */
 int store_get(struct store *s, struct slice key, struct record *out);
+size_t store_record_size(struct store *s, struct slice key); /* encoded; 0: absent */
 void store_put(struct store *s, struct slice key, const struct record *r);
 void store_del(struct store *s, struct slice key); /* absent keys are fine */
 void store_flush(struct store *s);
@@ -83,6 +85,11 @@ void store_count_evicted(struct store *s); /* an EVICT took effect */
 /* May a write that adds `bytes` (slab_bytes: of slot space) be proposed now? 0; ERR_AGAIN: wait
  * for on_space (table full, eviction or format running); ERR_FULL, ERR_NOSPC: refuse. */
 int store_may_add(struct store *s, uint64_t inline_bytes, uint64_t slab_bytes);
+/* One that deletes or changes what is there: 0, or ERR_NOSPC when the checkpoint finds no space and
+ * the tables have used up their reserve. */
+int store_may_change(struct store *s);
+/* May a group be applied: 0; ERR_AGAIN: the table is full and waits for a checkpoint (on_space). */
+int store_may_apply(struct store *s);
 
 /* --- reading ------------------------------------------------------------------------------ */
 /* Keys present in order, tables merged over the index; cb false = stop. Slices die after cb. */
