@@ -303,13 +303,22 @@ static enum plan plan_built(struct request *rq, struct entry_writer *unit)
     return PLAN_READY;
 }
 
+/* What a long value brings is never built at apply (FSM_REBUILD): the op need only be too long for it,
+ * and an entry has no room for the whole. */
+static struct slice op_bytes(struct slice bytes)
+{
+    size_t most = FSM_INLINE_APPEND_MAX + 1;
+
+    return slice_of(bytes.ptr, bytes.len < most ? bytes.len : most);
+}
+
 static enum plan append_plan(struct request *rq, struct entry_writer *unit)
 {
     if (!command_check_key(rq, rq->argv[1]))
         return PLAN_REPLIED;
     if (rebuild_done(rq))
         return plan_built(rq, unit);
-    entry_bytes(unit, OP_APPEND, ENTRY_MORE, rq->argv[1], rq->argv[2]);
+    entry_bytes(unit, OP_APPEND, ENTRY_MORE, rq->argv[1], op_bytes(rq->argv[2]));
     return PLAN_READY;
 }
 
@@ -351,7 +360,7 @@ static enum plan setrange_plan(struct request *rq, struct entry_writer *unit)
         return PLAN_REPLIED;
     if (rebuild_done(rq))
         return plan_built(rq, unit);
-    entry_setrange(unit, ENTRY_MORE, rq->argv[1], (uint64_t)offset, rq->argv[3]);
+    entry_setrange(unit, ENTRY_MORE, rq->argv[1], (uint64_t)offset, op_bytes(rq->argv[3]));
     return PLAN_READY;
 }
 

@@ -213,13 +213,18 @@ static void protocol_error(struct conn *c)
     conn_close_after_reply(c);
 }
 
-static bool output_full(const struct conn *c)
+/* The request in turn may add to its reply. */
+static bool output_has_room(const struct conn *c)
 {
     size_t unsent = evbuffer_get_length(c->out);
 
-    if (replies_full(c->server))
-        return unsent > 0 || c->head != NULL;
-    return unsent >= CONN_OUT_HIGH;
+    return replies_full(c->server) ? unsent == 0 : unsent < CONN_OUT_HIGH;
+}
+
+/* No further command is begun. */
+static bool output_full(const struct conn *c)
+{
+    return !output_has_room(c) || (replies_full(c->server) && c->head != NULL);
 }
 
 /* Starts the command that is complete in the parser. False: it must wait. */
@@ -414,7 +419,7 @@ void conn_receive_turn(struct server *s)
 /* Ready list: what was held back goes on, then the socket. */
 void conn_ready_run(struct conn *c)
 {
-    if (c->head != NULL && c->head->pace != NULL && !output_full(c))
+    if (c->head != NULL && c->head->pace != NULL && output_has_room(c))
         request_paced(c->head);
     if (c->state != CONN_OPEN || c->direct_waiting)
         return;
@@ -466,7 +471,7 @@ static size_t flush(struct conn *c, size_t most)
         conn_mark_dirty(c);
     else
         want_write(c, left > 0);
-    if (!output_full(c) && c->head != NULL && c->head->pace != NULL)
+    if (output_has_room(c) && c->head != NULL && c->head->pace != NULL)
         make_ready(c);
     if (c->have_command && !output_full(c))
         conn_resume(c);

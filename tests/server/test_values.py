@@ -333,3 +333,21 @@ def test_keys_and_dbsize_of_many(c: Client) -> None:
     assert set(keys) == {b"k%d" % n for n in range(3000) if str(n).startswith("1")}
     assert c.cmd("DEL", *[f"k{n}" for n in range(0, 3000, 2)]) == 1500
     assert c.cmd("DBSIZE") == 1500
+
+
+@pytest.mark.parametrize("size", [(8 << 20) - 100, (8 << 20) + 5, 20 << 20])
+def test_append_and_setrange_of_more_than_an_entry_holds(
+    new_server: Callable[..., Server], size: int
+) -> None:
+    server = new_server()
+    data = body(size)
+    with server.client(timeout_s=60) as c:
+        assert c.cmd("APPEND", "a", data) == size
+        same(c.cmd("GET", "a"), data)
+        assert c.cmd("APPEND", "a", data[:100]) == size + 100
+        assert c.cmd("SETRANGE", "s", 3, data) == size + 3
+        same(c.cmd("GET", "s"), bytes(3) + data)
+        c.ok("MULTI")
+        assert c.cmd("APPEND", "m", data) == b"QUEUED"
+        assert c.cmd("STRLEN", "m") == b"QUEUED"
+        assert c.cmd("EXEC") == [size, size]
