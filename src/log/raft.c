@@ -25,7 +25,10 @@
  * and dies in it (SIGSEGV a disk_retry later): only its message tells us in time, and the process
  * ends with that. A write that cannot even begin (no descriptor for it) is refused and yet stays in
  * libraft's own list, never written and in the way of all that follows: the process ends, and a
- * restart continues from the files.
+ * restart continues from the files. Two more are known from libraft's trace alone. A full segment
+ * that cannot be cut and renamed is passed over, and the next one would get its final name: a gap
+ * that no start accepts, so the process ends before. A segment made but not synced into the folder
+ * stays, in the way of every further attempt to make it: it is removed before the next one.
  *
  * Stop. The flag `stopping` also ends every wait of the raft thread. raft_close cancels what is
  * under way (ERR_UNKNOWN); when libraft is done our handles close, uv_run returns, the last note
@@ -37,6 +40,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/assert.h"
 #include "base/codec.h"
@@ -468,6 +472,27 @@ static int bootstrap(struct raft_log *l)
     return rv == 0 ? 0 : failed(l, "bootstrap", rv, l->io.errmsg);
 }
 
+/* In any thread of libraft's; of the many messages two matter. */
+static void on_trace(struct raft_tracer *tracer, int type, const void *info)
+{
+    static const char lost[] = "truncate segment ", retry[] = "retry creating segment ";
+    const struct raft_log *l = tracer->impl;
+    const char *said;
+    char path[PATH_MAX];
+
+    if (type != RAFT_TRACER_DIAGNOSTIC)
+        return;
+    said = ((const struct raft_tracer_info *)info)->diagnostic.message;
+    if (strncmp(said, lost, sizeof(lost) - 1) == 0)
+        PANIC("log: a full segment in %s cannot get its final name (%s): is the disk full or "
+              "failing? What was acknowledged is in the files; restart when it is well",
+              l->dir, said);
+    if (strncmp(said, retry, sizeof(retry) - 1) != 0)
+        return;
+    snprintf(path, sizeof(path), "%s/%s", l->dir, said + sizeof(retry) - 1);
+    (void)unlink(path);
+}
+
 static int set_up(struct raft_log *l)
 {
     int rv;
@@ -479,6 +504,8 @@ static int set_up(struct raft_log *l)
         return failed(l, "open the log", rv, l->io.errmsg);
     l->io_open = true;
     raft_uv_set_auto_recovery(&l->io, false);
+    l->tracer = (struct raft_tracer){.impl = l, .version = 2, .emit = on_trace};
+    raft_uv_set_tracer(&l->io, &l->tracer);
     raft_uv_set_segment_size(&l->io, l->segment_bytes);
     rv = raft_init(&l->raft, &l->io, &l->fsm, l->node_id, l->address);
     if (rv != 0)

@@ -67,6 +67,7 @@ struct raft_log {
     uv_check_t turn;
     uv_timer_t second;
     struct raft_uv_transport transport;
+    struct raft_tracer tracer;
     struct raft_io io;
     struct raft_fsm fsm;
     struct raft raft;

@@ -61,10 +61,13 @@ static int make_dir(const char *dir, char *detail)
     }
     snprintf(parent, sizeof(parent), "%s", dir);
     slash = strrchr(parent, '/');
-    if (slash == NULL)
-        return io_sync_dir(".");
-    slash[slash == parent] = '\0';
-    return io_sync_dir(parent);
+    if (slash != NULL)
+        slash[slash == parent] = '\0';
+    rc = io_sync_dir(slash != NULL ? parent : ".");
+    if (rc != 0)
+        snprintf(detail, LOG_DETAIL_MAX, "%s: was made, but its folder cannot be synced: %s", dir,
+                 err_text(rc));
+    return rc;
 }
 
 static struct raft_log *raft_log_new(const struct log_config *config)
