@@ -91,7 +91,7 @@ enum plan cmd_del_plan(struct request *rq, struct entry_writer *unit)
 
 static void ttl_reply(struct request *rq, bool seconds, bool absolute)
 {
-    uint64_t now = clock_now_ms(&rq->server->clock);
+    uint64_t now = command_now_ms(rq->server);
     struct record r;
     int64_t v;
 
@@ -341,10 +341,10 @@ static enum plan copy_plan(struct request *rq, struct entry_writer *unit)
 #define EXPIRE_SYNTAX(value) "key " value " [NX | XX | GT | LT]"
 
 const struct command commands_key[] = {
-    {ROW("exists", -2, CMD_READONLY | CMD_FAST, 0, -1, "1.0.0", "key [key ...]",
+    {ROW("exists", -2, CMD_READONLY | CMD_FAST | CMD_SLICES, 0, -1, "1.0.0", "key [key ...]",
          "Counts the keys that are there, and leases them."),
      .keys = "RO", .tips = TIPS_SUM, .run = exists_run},
-    {ROW("touch", -2, CMD_READONLY | CMD_FAST, 0, -1, "3.2.1", "key [key ...]",
+    {ROW("touch", -2, CMD_READONLY | CMD_FAST | CMD_SLICES, 0, -1, "3.2.1", "key [key ...]",
          "Counts the keys that are there; the same as EXISTS."),
      .keys = "RO", .tips = TIPS_SUM, .run = exists_run},
     {ROW("type", 2, CMD_READONLY | CMD_FAST, 0, 1, "1.0.0", "key",

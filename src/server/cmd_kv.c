@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "base/assert.h"
+#include "base/err.h"
 #include "base/number.h"
 #include "server/cmd_key.h"
 #include "server/result.h"
@@ -111,7 +112,7 @@ static void take_meta(struct meta *m, const struct record *r)
 static void emit_meta(struct request *rq, const struct meta *m)
 {
     struct emit *e = request_emit(rq);
-    uint64_t now = clock_now_ms(&rq->server->clock);
+    uint64_t now = command_now_ms(rq->server);
     int64_t ttl = m->expire_ms == 0 ? -1 : m->expire_ms > now ? (int64_t)(m->expire_ms - now) : 0;
 
     emit_bulk_str(e, "model");
@@ -134,7 +135,11 @@ static void kvget_meta_loaded(struct request *rq, int err, struct slice data, st
 {
     struct emit *e = request_emit(rq);
 
-    if (err != 0) {
+    if (err != 0 && err != ERR_CORRUPT) {
+        request_error_code(rq, err);
+        return;
+    }
+    if (err != 0) { /* damaged: a miss */
         emit_nil(e);
         return;
     }
@@ -407,7 +412,7 @@ static void kvkeys_run(struct request *rq)
     .summary = sum
 
 const struct command commands_kv[] = {
-    {ROW("kvstore", -3, CMD_WRITE | CMD_DENYOOM, 1,
+    {ROW("kvstore", -3, CMD_WRITE | CMD_DENYOOM | CMD_STAGES, 1,
          "key value [MODEL model] [SEQ sequence] [TOKENS tokens] [EX seconds | PX milliseconds | "
          "EXAT unix-time-seconds | PXAT unix-time-milliseconds] [NX]",
          "Writes a block with its metadata, durably."),
@@ -420,10 +425,11 @@ const struct command commands_kv[] = {
     {ROW("kvkeys", -1, CMD_READONLY | CMD_LISTING, 0, "[prefix] [LIMIT limit] [AFTER key]",
          "Lists keys in order, page by page."),
      .run = kvkeys_run},
-    {ROW("kvmatch", -2, CMD_READONLY | CMD_FAST, -1, "key [key ...] [LEASE milliseconds]",
+    {ROW("kvmatch", -2, CMD_READONLY | CMD_FAST | CMD_SLICES, -1,
+         "key [key ...] [LEASE milliseconds]",
          "Counts the leading keys that are there, and leases them."),
      .keys = "RO", .run = kvmatch_run},
-    {ROW("kvrange", -4, CMD_READONLY, 1, "key offset length [offset length ...]",
+    {ROW("kvrange", -4, CMD_READONLY | CMD_SLICES, 1, "key offset length [offset length ...]",
          "Reads parts of a block and no more of it than needed."),
      .run = kvrange_run},
     {ROW("kvinfo", 2, CMD_READONLY | CMD_FAST, 1, "key",

@@ -71,7 +71,7 @@ static void walk_slice(struct walk *w, uint64_t keys)
     struct slice from =
         behind ? slice_of(w->last, w->last_len) : slice_of(w->prefix, w->prefix_len);
 
-    w->now_ms = clock_now_ms(&w->rq->server->clock);
+    w->now_ms = command_now_ms(w->rq->server);
     w->seen = 0;
     w->budget = keys;
     if (store_scan(w->rq->server->store, from, behind, walk_key, w) != 0 || w->seen < keys)
@@ -345,7 +345,7 @@ static void randomkey_run(struct request *rq)
     uint8_t key[RECORD_KEY_MAX];
     size_t len;
 
-    if (store_random_key(rq->server->store, clock_now_ms(&rq->server->clock), key, &len) == 0)
+    if (store_random_key(rq->server->store, command_now_ms(rq->server), key, &len) == 0)
         emit_bulk(request_emit(rq), slice_of(key, len));
     else
         emit_nil(request_emit(rq));

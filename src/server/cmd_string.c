@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "base/assert.h"
+#include "base/err.h"
 #include "server/command.h"
 #include "server/server.h"
 
@@ -97,8 +98,12 @@ static void range_value(struct request *rq, int err, struct slice data, struct b
 {
     struct emit *e = request_emit(rq);
 
+    if (err != 0 && err != ERR_CORRUPT) {
+        request_error_code(rq, err);
+        return;
+    }
     if (err != 0 || buf == NULL) {
-        emit_bulk(e, err != 0 ? slice_of(NULL, 0) : data);
+        emit_bulk(e, err != 0 ? slice_of(NULL, 0) : data); /* damaged: a miss */
         return;
     }
     emit_bulk_begin(e, data.len);
@@ -148,7 +153,7 @@ const struct command commands_string[] = {
      .summary = "Reads a value."},
     {.name = "mget",
      .arity = -2,
-     .flags = READ | CMD_FAST,
+     .flags = READ | CMD_FAST | CMD_SLICES,
      .categories = CAT_STRING,
      .first_key = 1,
      .last_key = -1,

@@ -21,13 +21,10 @@
 
 uint64_t tx_mod_of(struct server *s, struct slice key)
 {
-    uint64_t now = clock_now_ms(&s->clock);
     struct record r;
 
-    if (now < store_applied_stamp(s->store))
-        now = store_applied_stamp(s->store);
     if (key.len == 0 || key.len > RECORD_KEY_MAX || store_get(s->store, key, &r) != 0 ||
-        record_expired(&r, now))
+        record_expired(&r, command_now_ms(s)))
         return 0;
     return r.mod;
 }
@@ -209,7 +206,7 @@ void tx_end(struct request *rq)
         return;
     rq->children_ended = true;
     for (struct request *child = rq->children; child != NULL; child = child->next)
-        if (!child->done)
+        if (!child->done && !child->ran)
             request_release(child);
 }
 
@@ -232,6 +229,7 @@ static void run_reads(struct request *rq, const struct request *until)
         if (child->cmd->plan != NULL || child->done)
             continue;
         child->cmd->run(child);
+        child->ran = true;
         request_release(child);
     }
 }

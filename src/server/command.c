@@ -206,7 +206,7 @@ static bool refused(struct request *rq, struct conn *c, const struct command *co
 /* A write whose values all go through the stage joins its group in the order of submit. */
 static bool will_stage(const struct conn *c, const struct command *cmd)
 {
-    return cmd->rebuild == NULL && c->parse.argc > 2 &&
+    return (cmd->flags & CMD_STAGES) && c->parse.argc > 2 &&
            c->parse.argv[2].len > (size_t)c->server->config->inline_max;
 }
 
@@ -240,6 +240,8 @@ static bool must_wait(const struct conn *c, const struct command *cmd)
         return true;
     if (cmd->flags & CMD_UNORDERED)
         return false;
+    if (cmd->plan != NULL && c->looking > 0)
+        return true; /* what it changes must not be seen by what was sent before */
     if (!(cmd->flags & CMD_WRITE) || (cmd->flags & CMD_IMMEDIATE))
         return c->pending_writes > 0;
     if (write_backlogged(s->write))
@@ -358,6 +360,14 @@ static bool is_http(struct slice name)
     return number_is_word(name, "post") || number_is_word(name, "host:");
 }
 
+static void note_looking(struct request *rq)
+{
+    if (rq->cmd == NULL || !(rq->cmd->flags & CMD_SLICES) || rq->conn == NULL)
+        return;
+    rq->looking = true;
+    rq->conn->looking++;
+}
+
 bool command_try_start(struct conn *c)
 {
     struct server *s = c->server;
@@ -392,8 +402,10 @@ bool command_try_start(struct conn *c)
 
     request_hold(rq); /* it must not go while we look at it */
     run(c, rq, container);
-    if (rq->holds > 1)
+    if (rq->holds > 1) {
         request_keep_args(rq);
+        note_looking(rq);
+    }
     request_release(rq);
     return true;
 }
@@ -494,9 +506,14 @@ bool command_expire_at(struct request *rq, int arg, const char *unit, uint64_t *
 
 uint64_t command_now_ms(const struct server *s)
 {
-    uint64_t now = clock_now_ms(&s->clock), stamp = store_applied_stamp(s->store);
+    uint64_t now = clock_now_ms(&s->clock), applied = store_applied_stamp(s->store);
+    uint64_t stamp = s->entry_stamp_ms;
 
-    return now < stamp ? stamp : now;
+    if (stamp == 0)
+        stamp = write_stamp_under_way(s->write);
+    if (stamp != 0 && stamp < now)
+        now = stamp;
+    return now > applied ? now : applied;
 }
 
 bool command_peek(struct request *rq, struct slice key, struct record *out)

@@ -33,7 +33,9 @@ enum { /* COMMAND flags (and ours) */
        CMD_IMMEDIATE = 1u << 12, /* in MULTI not queued: EXEC, DISCARD, MULTI, WATCH, RESET, QUIT */
        CMD_INTERNAL = 1u << 13,  /* peer plane only */
        CMD_UNORDERED = 1u << 14, /* touches no key: need not wait for earlier writes */
-       CMD_LISTING = 1u << 15    /* its reply may be huge: alone on its connection */
+       CMD_LISTING = 1u << 15,   /* its reply may be huge: alone on its connection */
+       CMD_SLICES = 1u << 16,    /* a read that looks again later: later writes wait for its end */
+       CMD_STAGES = 1u << 17     /* argv[2] is a value, which is staged when it is large */
 };
 
 enum { /* ACL categories beyond those that follow from flags */
@@ -121,7 +123,9 @@ enum expire command_parse_expire(const struct request *rq, int arg, const char *
                                  uint64_t *expire_ms);
 /* The same; false = "invalid expire time in 'set' command" replied. */
 bool command_expire_at(struct request *rq, int arg, const char *unit, uint64_t *expire_ms);
-/* What a read compares deadlines with: no earlier than what was applied. */
+/* What a read compares deadlines with: the clock, but not behind what was applied and not ahead of
+ * the entries under way, whose stamps decide it for their writes. So no write finds a key that a
+ * read before it has seen expired, and a MULTI sees one moment. */
 uint64_t command_now_ms(const struct server *s);
 /* Look-up for a read: expired = absent. Counts hit or miss. */
 bool command_lookup(struct request *rq, struct slice key, struct record *out);

@@ -187,7 +187,7 @@ static void orphan_all(struct conn *c)
             request_paced(rq);
     }
     c->tail = &c->head;
-    c->pending = c->pending_writes = c->unproposed = 0;
+    c->pending = c->pending_writes = c->unproposed = c->looking = 0;
 }
 
 void conn_close(struct conn *c, const char *reason)
@@ -298,6 +298,8 @@ void conn_on_request_done(struct conn *c, struct request *rq)
         rq->proposed = true;
         conn_on_proposed(c);
     }
+    if (rq->looking)
+        c->looking--;
     if (c->head == rq)
         pop_done(c);
     conn_mark_dirty(c);

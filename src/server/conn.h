@@ -79,6 +79,7 @@ struct conn {
     struct request *head, **tail;
     unsigned pending, pending_writes, unproposed;
     bool unproposed_staged; /* all of those go through the stage */
+    unsigned looking;       /* reads that look again: writes wait */
     /* output */
     struct evbuffer *out;
     uint64_t output_number; /* in the order in which outputs became large; 0: small */

@@ -437,7 +437,7 @@ enum rebuild_next rebuild_unit(struct request *rq, struct entry_writer *unit)
     if (!rebuild_possible(rq))
         return REBUILD_NONE;
     entry_mark_more(unit, false);
-    switch (fsm_try(&s->fsm, unit, clock_now_ms(&s->clock), on_need, &n)) {
+    switch (fsm_try(&s->fsm, unit, command_now_ms(s), on_need, &n)) {
     case FSM_REBUILD:
         return build(&n, unit);
     case FSM_ABORTED:

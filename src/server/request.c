@@ -130,13 +130,21 @@ void request_keep_args(struct request *rq)
     rq->arg_mem = argv;
 }
 
+/* What is in the connection's output may leave at any moment: a reply that must not, because its
+ * write is applied and not yet durable, is kept apart. */
+static bool may_go_out(const struct request *rq)
+{
+    const struct conn *c = rq->conn;
+
+    return c != NULL && rq->parent == NULL && c->head == rq && !rq->discard &&
+           !(rq->write && write_acks_late(rq->server->write));
+}
+
 struct emit *request_emit(struct request *rq)
 {
-    struct conn *c = rq->conn;
-
     if (rq->out == NULL) {
-        if (c != NULL && rq->parent == NULL && c->head == rq && !rq->discard) {
-            rq->out = c->out;
+        if (may_go_out(rq)) {
+            rq->out = rq->conn->out;
         } else {
             rq->out = reply_buffer_new(rq->server);
         }
@@ -455,7 +463,8 @@ void request_drop_built(struct request *rq)
 }
 
 /* A value between inline-max and what the parser receives directly: it came with the small
- * arguments. Without room for a copy it stays inline, which is only a matter of speed. */
+ * arguments. Without room for a copy it stays inline, which is only a matter of speed, unless it
+ * would overtake earlier writes of its connection that are being staged. */
 static struct upload *upload_copy(struct request *rq, struct slice data)
 {
     struct buf *buf;
@@ -470,6 +479,43 @@ static struct upload *upload_copy(struct request *rq, struct slice data)
     return u;
 }
 
+static bool has_writes_ahead(const struct request *rq)
+{
+    const struct request *r = rq->conn != NULL ? rq->conn->head : NULL;
+
+    for (; r != NULL && r != rq; r = r->next)
+        if (r->write && !r->proposed)
+            return true;
+    return false;
+}
+
+static void plan_again(struct request *rq)
+{
+    struct request *top = top_of(rq);
+
+    rq->waits_for_copy = false;
+    ASSERT(top->staging > 0);
+    if (--top->staging == 0)
+        write_resume(top);
+}
+
+static void wait_for_copy(struct request *rq)
+{
+    if (rq->waits_for_copy)
+        return;
+    rq->waits_for_copy = true;
+    top_of(rq)->staging++;
+    request_wait_memory(rq, plan_again);
+}
+
+/* The stage looks at it long after the parser has taken its memory back. */
+static struct slice keep_text(uint8_t *to, struct slice text)
+{
+    if (text.len > 0)
+        memcpy(to, text.ptr, text.len);
+    return slice_of(to, text.len);
+}
+
 static void submit_stage(struct request *rq, struct staged *st, struct slice key,
                          const struct op_put *put)
 {
@@ -481,8 +527,8 @@ static void submit_stage(struct request *rq, struct staged *st, struct slice key
     req->digest = &st->upload->digest;
     memcpy(req->key, key.ptr, key.len);
     req->key_len = key.len;
-    req->model = put->model;
-    req->seq = put->seq;
+    req->model = keep_text(st->model, put->model);
+    req->seq = keep_text(st->seq, put->seq);
     req->tokens = put->tokens;
     req->created_ms = put->created_ms;
     req->expire_ms = put->expire_ms;
@@ -533,6 +579,10 @@ bool request_put(struct request *rq, struct entry_writer *unit, struct slice key
     u = upload_of(rq, arg, &data);
     if (data.len > inline_max && st == NULL && u == NULL)
         u = upload_copy(rq, data);
+    if (data.len > inline_max && st == NULL && u == NULL && has_writes_ahead(top_of(rq))) {
+        wait_for_copy(rq);
+        return false;
+    }
     if (data.len <= inline_max || (u == NULL && st == NULL)) {
         put->data = data;
         entry_put(unit, false, flags, key, put);

@@ -43,6 +43,7 @@ struct staged {
     struct upload *upload; /* owned */
     int arg;               /* argv index; STAGED_BUILT: the value a rebuild made */
     bool placed;           /* durable at req.place */
+    uint8_t model[RECORD_META_MAX], seq[RECORD_META_MAX]; /* req has slices of them */
 };
 #define STAGED_BUILT (-1)
 
@@ -61,6 +62,7 @@ struct request {
     struct emit emit_state;
     unsigned holds;
     bool done, write, proposed, failed;
+    bool looking;      /* CMD_SLICES, under way; counted in its connection */
     bool rejected;     /* refused before it ran: no call of its command */
     bool discard;      /* CLIENT REPLY OFF: nothing of it is sent */
     int proto;         /* RESP version when it came */
@@ -69,6 +71,7 @@ struct request {
     /* writes */
     struct staged *staged;
     unsigned staging; /* not yet durable, children's included */
+    bool waits_for_copy;
     int stage_err;
     uint32_t ops, ops_seen;        /* in its unit */
     int64_t sum;                   /* results so far: commands count here */
@@ -84,6 +87,7 @@ struct request {
     void (*wait)(struct request *rq);
     uint64_t slice_us; /* when the running slice began, 0 = not yet */
     /* EXEC */
+    bool ran; /* child, a read: it has run, and perhaps waits for its value */
     struct request *children, **children_tail, *cursor;
     uint32_t child_count;
     bool children_dropped; /* the reply is not theirs (a WATCH failed) */

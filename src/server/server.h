@@ -96,6 +96,7 @@ struct server {
     uint64_t stop_deadline_us;
     enum log_role role;
     uint64_t term;
+    uint64_t entry_stamp_ms; /* of the entry being applied; else 0 */
 };
 
 /* What a simulation puts in place of the machine (tests/sim). */

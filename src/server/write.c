@@ -46,7 +46,7 @@ struct unit {
 
 struct group {
     struct group *next;
-    uint64_t id;
+    uint64_t id, stamp_ms;
     uint64_t index; /* `raft no`: applied, waits for the checkpoint that covers it */
     struct entry_writer w;
     struct unit *units;
@@ -69,6 +69,7 @@ struct write {
     size_t queued_bytes;
     struct request *waiting, **waiting_tail; /* for room; linked by ->cursor (unused by writes) */
     uint64_t next_group, last_stamp_ms, last_tick_us, retry_us;
+    uint64_t plain; /* id of the TICK or INIT under way; 0: none */
     enum snapshot_phase snapshot;
     bool checkpoint_asked;
     struct write_stats stats;
@@ -311,7 +312,7 @@ static bool adds(const struct request *rq)
     return false;
 }
 
-static bool acks_at_checkpoint(const struct write *w)
+bool write_acks_late(const struct write *w)
 {
     return !w->server->config->raft;
 }
@@ -323,7 +324,7 @@ static int admit(struct request *rq)
     uint64_t inline_bytes, slab_bytes;
     int err = 0;
 
-    if (acks_at_checkpoint(s->write) && store_checkpoint_failing(s->store)) {
+    if (write_acks_late(s->write) && store_checkpoint_failing(s->store)) {
         err = ERR_NOSPC; /* the checkpoint that would answer it is not to be had */
     } else if (adds(rq)) {
         sizes(rq, &inline_bytes, &slab_bytes);
@@ -502,6 +503,16 @@ static void note_cluster(struct write *w, struct slice entry)
     server_note_cluster(w->server, cluster);
 }
 
+/* The one TICK or INIT has an outcome. */
+static bool end_plain(struct write *w, uint64_t id)
+{
+    bool mine = w->plain != 0 && w->plain == id;
+
+    if (mine)
+        w->plain = 0;
+    return mine;
+}
+
 void write_on_committed(void *ctx, uint64_t index, uint64_t term, struct slice entry)
 {
     struct write *w = ctx;
@@ -510,20 +521,25 @@ void write_on_committed(void *ctx, uint64_t index, uint64_t term, struct slice e
     struct fsm_observer observer = {on_before_op, on_result, g};
     struct entry_header h;
     struct entry_reader r;
-    bool own;
+    bool mine, own;
 
     if (entry_open(entry, &h, &r) != 0)
         PANIC("entry %" PRIu64 " cannot be read", index);
-    own = g != NULL && h.node == s->fsm.node && h.boot == store_boot(s->store) && h.group == g->id;
+    mine = h.node == s->fsm.node && h.boot == store_boot(s->store);
+    own = mine && g != NULL && h.group == g->id;
     if (own)
         pop_flight(w);
+    else if (mine)
+        end_plain(w, h.group);
+    s->entry_stamp_ms = h.stamp_ms;
     fsm_apply(&s->fsm, index, term, entry, own ? &observer : NULL, &h);
+    s->entry_stamp_ms = 0;
     if (h.kind == ENTRY_INIT)
         note_cluster(w, entry);
     if (!own)
         return;
     settle_units(g);
-    if (acks_at_checkpoint(w)) {
+    if (write_acks_late(w)) {
         g->index = index;
         *w->undurable_tail = g;
         w->undurable_tail = &g->next;
@@ -543,8 +559,10 @@ void write_on_failed(void *ctx, uint64_t token, int err)
     while (*at != NULL && (*at)->id != token)
         at = &(*at)->next;
     g = *at;
-    if (g == NULL)
+    if (g == NULL) {
+        end_plain(w, token);
         return;
+    }
     *at = g->next;
     if (*at == NULL)
         w->flight_tail = at;
@@ -586,6 +604,7 @@ static void send_group(struct write *w)
     struct slice entry = finish_entry(w, &g->w, ENTRY_GROUP, g->id);
     int err;
 
+    g->stamp_ms = w->last_stamp_ms;
     w->open = g->next;
     if (w->open == NULL)
         w->open_tail = &w->open;
@@ -606,10 +625,14 @@ static void send_plain(struct write *w, enum entry_kind kind)
 {
     struct slice entry;
 
+    ASSERT(w->plain == 0);
+    w->plain = w->next_group++;
     entry_begin(&w->scratch);
-    entry = finish_entry(w, &w->scratch, kind, 0);
-    if (log_propose(w->server->log, entry, 0) != 0)
-        LOG_VERBOSE("log entry kind=%d not taken", kind);
+    entry = finish_entry(w, &w->scratch, kind, w->plain);
+    if (log_propose(w->server->log, entry, w->plain) == 0)
+        return;
+    LOG_VERBOSE("log entry kind=%d not taken", kind);
+    w->plain = 0;
 }
 
 static void snapshot_second_done(void *ctx, int err)
@@ -626,7 +649,11 @@ static void snapshot_second_done(void *ctx, int err)
         w->retry_us = server_now_us(s) + SNAPSHOT_RETRY_US;
         return;
     }
-    ASSERT(store_durable_index(s->store) >= d.applied);
+    if (store_durable_index(s->store) < d.applied) {
+        w->snapshot = SNAP_HOLD; /* a write that was answered UNKNOWN has come after all */
+        server_wake(s);
+        return;
+    }
     store_get_counts(s->store, &counts);
     d.keys = counts.keys;
     d.bytes = counts.bytes;
@@ -663,7 +690,7 @@ static void snapshot_turn(struct write *w)
     if (w->snapshot == SNAP_RETRY && server_now_us(w->server) >= w->retry_us) {
         w->snapshot = SNAP_FIRST;
         store_checkpoint(w->server->store, snapshot_first_done, w);
-    } else if (w->snapshot == SNAP_HOLD && w->in_flight == 0) {
+    } else if (w->snapshot == SNAP_HOLD && w->in_flight == 0 && w->plain == 0) {
         w->snapshot = SNAP_SECOND;
         store_checkpoint(w->server->store, snapshot_second_done, w);
     }
@@ -688,7 +715,7 @@ void write_turn(struct write *w)
         w->checkpoint_asked = true;
         store_checkpoint(s->store, checkpoint_done, w);
     }
-    if (w->in_flight == 0 && s->state == SERVER_READY &&
+    if (w->in_flight == 0 && w->plain == 0 && s->state == SERVER_READY &&
         now_us - w->last_tick_us >= TICK_INTERVAL_US &&
         store_tick_due(s->store, clock_now_ms(&s->clock))) {
         w->last_tick_us = now_us;
@@ -696,11 +723,17 @@ void write_turn(struct write *w)
     }
 }
 
+static void cancel(struct request *rq)
+{
+    tx_end(rq);
+    request_release(rq);
+}
+
 static void cancel_units(struct group *g)
 {
     for (size_t i = 0; i < g->nunits; i++)
         if (g->units[i].rq != NULL)
-            request_release(g->units[i].rq);
+            cancel(g->units[i].rq);
     free_group(g);
 }
 
@@ -720,7 +753,8 @@ void write_cancel(struct write *w)
         struct request *rq = w->waiting;
 
         w->waiting = rq->cursor;
-        request_release(rq);
+        rq->cursor = NULL;
+        cancel(rq);
     }
     w->open_tail = &w->open;
     w->flight_tail = &w->flight;
@@ -733,6 +767,11 @@ void write_cancel(struct write *w)
 void write_init_cluster(struct write *w)
 {
     send_plain(w, ENTRY_INIT);
+}
+
+uint64_t write_stamp_under_way(const struct write *w)
+{
+    return w->flight == NULL ? 0 : w->flight->stamp_ms;
 }
 
 bool write_idle(const struct write *w)

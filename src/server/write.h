@@ -47,6 +47,8 @@ void write_cancel(struct write *w);   /* stop: what still waits is dropped; its 
 void write_init_cluster(struct write *w);     /* the entry that names it, in a new log */
 bool write_backlogged(const struct write *w); /* new writes wait in their connections */
 bool write_idle(const struct write *w);
+uint64_t write_stamp_under_way(const struct write *w); /* of the oldest group; 0: there is none */
+bool write_acks_late(const struct write *w);           /* `raft no`: applied is not yet durable */
 void write_get_stats(const struct write *w, struct write_stats *out);
 
 /* log callbacks (ctx = struct write) */
