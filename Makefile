@@ -99,7 +99,13 @@ LIB_SRC := $(wildcard src/*/*.c)
 UTILS := $(patsubst utils/%.c,%,$(wildcard utils/*.c))
 UNIT_TESTS := $(patsubst tests/unit/%.c,%,$(wildcard tests/unit/test_*.c))
 FUZZ_TARGETS := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
+SIM_SRC := $(wildcard tests/sim/*.c)
 UNIT_HELPERS := $(filter-out $(UNIT_TESTS:%=tests/unit/%.c),$(wildcard tests/unit/*.c))
+
+# What the simulation puts in place of libevent's loop and of the C library: see tests/sim.
+SIM_WRAP := event_base_new event_base_free event_base_loop event_base_get_method event_new \
+	event_free event_add event_del event_pending evbuffer_write_atmost recv close getpeername \
+	getsockname getrandom fallocate statvfs fstatvfs write_on_committed _exit
 
 # Where a program of configuration $1 goes: the release ones straight into build/.
 bin = $(if $(filter release,$1),$(BUILD),$(BUILD)/$1)
@@ -108,6 +114,7 @@ cc = $(or $(CC_$1),$(CC))
 # In an expanded link line a source is in its object, everything else is as it stands.
 fuzz = $(FUZZ_TARGETS:%=$(BUILD)/$1/tests/%)
 unit = $(UNIT_TESTS:%=$(BUILD)/$1/tests/%) $(fuzz)
+sim = $(BUILD)/$1/tests/sim
 utils = $(UTILS:%=$(call bin,$1)/%)
 server = $(call bin,$1)/sldmkv-server
 
@@ -156,6 +163,12 @@ $(BUILD)/$1/tests/fuzz_%: $(BUILD)/$1/obj/tests/fuzz/fuzz_%.o \
 	$$(say) LINK $$@
 	@mkdir -p $$(@D)
 	$$(Q)$(call cc,$1) $$(LD_$1) $$(LDFLAGS) -pthread -Wl,--as-needed -o $$@ $$(filter %.o %.a,$$^) $$(LIBS_$1)
+
+$(BUILD)/$1/tests/sim: $(call objs,$1,$(SIM_SRC)) $(BUILD)/$1/libsldmkv.a
+	$$(say) LINK $$@
+	@mkdir -p $$(@D)
+	$$(Q)$(call cc,$1) $$(LD_$1) $$(LDFLAGS) $$(SIM_WRAP:%=-Wl,--wrap=%) -pthread -Wl,--as-needed \
+		-o $$@ $$(filter %.o %.a,$$^) $$(LIBS_$1)
 endef
 
 # utils/x.c is the program build/x; utils/x/*.c, when there are any, are more of its sources.

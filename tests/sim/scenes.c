@@ -1,0 +1,283 @@
+/* SPDX-License-Identifier: MIT */
+/* What seeds have found, each as short as it goes. Inline values are up to 4096 bytes here. */
+#include <stdio.h>
+
+#include "disk.h"
+#include "node.h"
+#include "scene.h"
+#include "server/server.h"
+#include "server/write.h"
+
+enum { LARGE = 100000, MEDIUM = 16384, SMALL = 5000 }; /* MEDIUM is copied by the parser, too */
+
+/* A value that is only on the disk. */
+static struct sock *with_large_on_disk(void)
+{
+    struct sock *s;
+
+    scene_quiet();
+    scene_start();
+    s = scene_open();
+    scene_send_value(s, "SET big *", 'a', LARGE);
+    scene_finish();
+    scene_expect(s, "+OK");
+    scene_restart();
+    return scene_open();
+}
+
+static void exec_ends_with_the_server(void)
+{
+    char detail[LOG_DETAIL_MAX];
+    struct sock *s;
+
+    scene_quiet();
+    scene_start();
+    s = scene_open();
+    for (int i = 0; i < WRITE_GROUPS; i++) {
+        scene_send(scene_open(), "SET a %d", i);
+        scene_turn();
+    }
+    scene_send(s, "MULTI");
+    scene_send_value(s, "SET big *", 'a', LARGE);
+    scene_send(s, "GET big");
+    scene_send(s, "EXEC");
+    scene_work(); /* its group waits for those in the log, and the log stands still */
+    server_request_stop(node_server(), false);
+    node_pass((uint64_t)node_server()->config->shutdown_timeout_s * 1000000);
+    while (server_step(node_server()))
+        ;
+    server_end(node_server(), detail);
+    server_free(node_server()); /* every buffer must have come back */
+}
+
+static void exec_waits_for_a_read(void)
+{
+    struct sock *s = with_large_on_disk();
+
+    scene_send(s, "MULTI");
+    scene_send(s, "GET big");
+    scene_send(s, "SET other x");
+    scene_send(s, "EXEC");
+    scene_commit(); /* applied; GET waits for the disk */
+    scene_expect(s, "+OK\r\n+QUEUED\r\n+QUEUED");
+    scene_expect_nothing(s);
+    scene_send(s, "MULTI");
+    scene_send(s, "EXEC");
+    scene_finish();
+    scene_expect(s, "*2");
+    scene_expect_value(s, 'a', LARGE);
+    scene_expect(s, "+OK\r\n+OK\r\n*0");
+}
+
+static void no_reply_before_the_checkpoint(void)
+{
+    struct sock *s;
+
+    scene_quiet();
+    sim.profile.raft = false;
+    scene_start();
+    s = scene_open();
+    scene_send_value(s, "SET big *", 'a', LARGE);
+    scene_finish();
+    scene_expect(s, "+OK");
+    s->room = LARGE / 2; /* what follows the value waits with its rest */
+    scene_send(s, "GET big");
+    scene_send(s, "SET a 1");
+    scene_turn(); /* applied */
+    socket_drain(s, LARGE);
+    scene_turn();
+    scene_expect_value(s, 'a', LARGE);
+    scene_expect_nothing(s);
+    scene_finish();
+    scene_expect(s, "+OK");
+}
+
+static void a_write_stays_behind_a_read(void)
+{
+    struct sock *s = with_large_on_disk();
+
+    scene_send(s, "MGET big a");
+    scene_send(s, "SET a 1");
+    scene_commit();
+    scene_finish();
+    scene_expect(s, "*2");
+    scene_expect_value(s, 'a', LARGE);
+    scene_expect(s, "$-1\r\n+OK");
+}
+
+static void a_delete_stays_behind_a_staged_write(void)
+{
+    static const char key[] =
+        "a-key-that-is-longer-than-a-value-that-is-kept-inline-with-its-record";
+    struct sock *s;
+    char words[200];
+
+    scene_quiet();
+    sim.profile.inline_max = 64;
+    scene_start();
+    s = scene_open();
+    snprintf(words, sizeof(words), "SET %s *", key);
+    scene_send_value(s, words, 'a', SMALL);
+    scene_send(s, "DEL other %s", key);
+    scene_finish();
+    scene_expect(s, "+OK\r\n:1");
+}
+
+/* Clients that have begun to send a value, until there is no room for another small one. */
+static int take_memory(struct sock *greedy[], int most)
+{
+    struct buf_pool *pool = node_server()->pool;
+    size_t left;
+    int n = 0;
+
+    while ((left = buf_pool_limit(pool) - buf_pool_used(pool)) > MEDIUM + 4096 && n < most) {
+        size_t len = left / 2 > MIB ? MIB : (left - 4096) / 9 * 8;
+
+        greedy[n] = scene_open();
+        scene_send(greedy[n++], "*3\r\n$3\r\nSET\r\n$1\r\ng\r\n$%zu", len);
+        scene_turn();
+    }
+    return n;
+}
+
+static void a_write_without_memory_stays_behind(void)
+{
+    struct sock *s, *greedy[40];
+    int n;
+
+    scene_quiet();
+    scene_start();
+    s = scene_open();
+    scene_send_value(s, "SET a *", 'a', LARGE);
+    scene_turn(); /* being staged */
+    n = take_memory(greedy, 40);
+    scene_send_value(s, "SET a *", 'b', MEDIUM);
+    scene_commit(); /* it could be applied at once, ahead of the first */
+    while (n > 0)
+        socket_leave(greedy[--n], true);
+    scene_finish();
+    scene_expect(s, "+OK\r\n+OK");
+    scene_send(s, "GET a");
+    scene_finish();
+    scene_expect_value(s, 'b', MEDIUM);
+}
+
+static void one_moment_for_a_transaction(void)
+{
+    struct sock *s, *other;
+
+    scene_quiet();
+    scene_start();
+    s = scene_open();
+    other = scene_open();
+    scene_send(s, "SET a v PX 100");
+    scene_finish();
+    scene_send(s, "MULTI");
+    scene_send(s, "GET a");
+    scene_send(s, "APPEND a w");
+    scene_send(s, "GET a");
+    scene_send(s, "EXEC");
+    scene_turn(); /* its entry has its time */
+    node_pass(200000);
+    scene_send(other, "GET a");
+    scene_turn(); /* a read before it sees what it will find */
+    scene_commit();
+    scene_expect(other, "$1\r\nv");
+    scene_expect(s, "+OK\r\n+OK\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED");
+    scene_expect(s, "*3\r\n$1\r\nv\r\n:2\r\n$2\r\nvw");
+    scene_send(other, "GET a");
+    scene_finish();
+    scene_expect(other, "$-1");
+}
+
+static void snapshot_behind_a_tick(void)
+{
+    struct sock *s;
+
+    scene_quiet();
+    sim.profile.snapshot_groups = 2;
+    scene_start();
+    s = scene_open();
+    scene_send(s, "SET a v PX 1000");
+    scene_restart(); /* it is in the index */
+    s = scene_open();
+    scene_send(s, "SET b v");
+    scene_commit();
+    scene_send(s, "SET c v");
+    scene_commit(); /* a snapshot is due: its first checkpoint waits for a worker */
+    node_pass(3000000);
+    scene_turn(); /* a has expired: there is a TICK in the log */
+    if (log_mem_pending(node_server()->log) != 1)
+        sim_fail("no TICK");
+    scene_work();
+    scene_finish();
+    scene_expect(s, "+OK\r\n+OK");
+}
+
+static void snapshot_behind_a_doubtful_write(void)
+{
+    struct sock *s;
+
+    scene_quiet();
+    sim.profile.snapshot_groups = 2;
+    scene_start();
+    s = scene_open();
+    scene_send(s, "SET a v");
+    scene_commit();
+    scene_send(s, "SET b v");
+    scene_commit();
+    scene_send(s, "SET c v");
+    scene_turn();
+    log_mem_doubt(node_server()->log, 1); /* "may have been applied" */
+    scene_turn();
+    node_work();    /* the first checkpoint */
+    scene_turn();   /* nothing seems to be under way: the second begins */
+    scene_commit(); /* but it was */
+    scene_finish();
+    scene_expect(s, "+OK\r\n+OK\r\n-UNKNOWN the outcome of this write is unknown: it may or may "
+                    "not take effect");
+}
+
+static void a_read_that_fails_says_so(void)
+{
+    struct sock *s = with_large_on_disk();
+
+    sim.calm = false;
+    sim.profile.read_eio = 10000;
+    scene_send(s, "GETRANGE big 0 9");
+    scene_work();
+    scene_expect(s, "-IOERR input/output error on the data directory, see the server log");
+    scene_send(s, "KVGET big META");
+    scene_work();
+    scene_expect(s, "-IOERR input/output error on the data directory, see the server log");
+}
+
+static void a_staged_header_keeps_its_texts(void)
+{
+    struct sock *s;
+
+    scene_quiet();
+    scene_start();
+    s = scene_open();
+    scene_send_value(s, "KVSTORE a * MODEL the-model SEQ the-sequence", 'a', SMALL);
+    scene_send_value(s, "KVSTORE b * MODEL ------------- SEQ ------------", 'b', SMALL);
+    scene_finish(); /* the second command came before the first one's header was made */
+    scene_expect(s, "+OK\r\n+OK");
+    if (!disk_has("the-modelthe-sequence"))
+        sim_fail("the header has other texts");
+}
+
+const struct scene scenes[] = {
+    {"an EXEC under way ends with the server", exec_ends_with_the_server},
+    {"an EXEC waits for a read of the disk", exec_waits_for_a_read},
+    {"with raft no there is no reply before the checkpoint", no_reply_before_the_checkpoint},
+    {"a write stays behind a read that looks in pieces", a_write_stays_behind_a_read},
+    {"a delete stays behind a staged write", a_delete_stays_behind_a_staged_write},
+    {"a write without memory stays behind a staged one", a_write_without_memory_stays_behind},
+    {"a transaction and reads before it see one moment", one_moment_for_a_transaction},
+    {"a snapshot waits for a TICK", snapshot_behind_a_tick},
+    {"a snapshot waits for a write that was answered unknown", snapshot_behind_a_doubtful_write},
+    {"a read that fails says so", a_read_that_fails_says_so},
+    {"a staged header keeps its texts", a_staged_header_keeps_its_texts},
+    {NULL, NULL},
+};
