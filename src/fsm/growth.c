@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* What applying a unit does to the memory table. An EXPIRE is 32 bytes of log; the record that it
- * changes may be 16 KiB, and goes into the table whole. So the length of an entry says nothing, and a
- * unit of many ops is measured before it is proposed.
+ * changes may be 16 KiB, and goes into the table whole. So the length of an entry says nothing, and
+ * a unit of many ops is measured before it is proposed.
  */
 #include "fsm/fsm.h"
 

@@ -303,8 +303,8 @@ static enum plan plan_built(struct request *rq, struct entry_writer *unit)
     return PLAN_READY;
 }
 
-/* What a long value brings is never built at apply (FSM_REBUILD): the op need only be too long for it,
- * and an entry has no room for the whole. */
+/* What a long value brings is never built at apply (FSM_REBUILD): the op need only be too long for
+ * it, and an entry has no room for the whole. */
 static struct slice op_bytes(struct slice bytes)
 {
     size_t most = FSM_INLINE_APPEND_MAX + 1;

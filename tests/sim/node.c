@@ -125,7 +125,7 @@ int fail_reached(const char *name)
         return 0;
     if (disk_is_full())
         return EIO; /* as LMDB reports a short write */
-    /* Twice without a good one in between is damage, not a fault: the server would refuse to go on. */
+    /* Twice without a good one in between is damage, not a fault: the server would refuse it. */
     node.expects_panic =
         node.server->store->counts.checkpoints > 0 && sim_chance(sim.profile.panic);
     return node.expects_panic ? EIO : 0;

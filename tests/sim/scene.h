@@ -2,7 +2,7 @@
 /* scene: short plays on the simulated machine with a script instead of dice.
  *
  * Purpose   what a seed has found once, in a few lines that say why it went wrong: a scene decides
- *           when the log commits and when a worker does its job, and knows every byte of the replies
+ *           when the log commits and when a worker does its job, and knows each byte of a reply
  * Life      scene_start, any number of scene_open, and the process ends with the scene
  */
 #ifndef TESTS_SIM_SCENE_H
