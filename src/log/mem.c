@@ -176,6 +176,8 @@ static int mem_start(struct log *log)
         log_post_stopped(log, m->term);
         return 0;
     }
+    if (d != NULL)
+        m->stats.snapshot_index = d->snapshot_index;
     if (d == NULL || d->count == 0)
         started(m);
     else

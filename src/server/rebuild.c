@@ -159,6 +159,15 @@ static void wait_for_turn(struct request *rq)
     request_hold(rq);
 }
 
+struct request *rebuild_take_waiter(struct server *s)
+{
+    struct request *rq = s->rebuild_waiters;
+
+    if (rq != NULL)
+        s->rebuild_waiters = rq->wait_next;
+    return rq;
+}
+
 void rebuild_end(struct request *rq)
 {
     struct server *s = rq->server;

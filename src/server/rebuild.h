@@ -42,6 +42,7 @@ void rebuild_conditions(const struct request *rq, struct entry_writer *unit);
 void rebuild_drop(struct request *rq); /* a key changed: nothing that was built holds any more */
 void rebuild_end(struct request *rq);  /* applied or given up: those behind it may begin */
 void rebuild_turn(struct server *s);   /* they do */
+struct request *rebuild_take_waiter(struct server *s); /* stop: with its hold; NULL: none is left */
 
 /* For plan(): a built value is there, so put it. */
 bool rebuild_done(const struct request *rq);

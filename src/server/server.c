@@ -235,6 +235,16 @@ void server_note_cluster(struct server *s, const uint8_t cluster[16])
     }
 }
 
+/* A snapshot covers its marker, too, which is not replayed. */
+static uint64_t replayed_to(const struct server *s)
+{
+    struct log_stats l;
+
+    log_stats(s->log, &l);
+    return l.snapshot_index > store_applied_index(s->store) ? l.snapshot_index
+                                                            : store_applied_index(s->store);
+}
+
 /* A log that ends before what the volumes and the index know is not whole. */
 static int recover(struct server *s)
 {
@@ -242,13 +252,13 @@ static int recover(struct server *s)
     int err = store_recover(s->store, &max_applied, s->start_detail);
 
     /* Without a log the end may be missing: it was not acknowledged before its checkpoint. */
-    if (err != 0 || !s->config->raft || max_applied <= store_applied_index(s->store))
+    if (err != 0 || !s->config->raft || max_applied <= replayed_to(s))
         return err;
     snprintf(s->start_detail, sizeof(s->start_detail),
              "the log in %s/raft ends at %" PRIu64 " but a volume was written when %" PRIu64
              " was applied: acknowledged writes are missing; restore raft/, or build a new "
              "store with: sldmkv-check --salvage",
-             s->config->data_dir, store_applied_index(s->store), max_applied);
+             s->config->data_dir, replayed_to(s), max_applied);
     return ERR_CORRUPT;
 }
 

@@ -740,6 +740,7 @@ static void cancel_units(struct group *g)
 void write_cancel(struct write *w)
 {
     struct group **lists[] = {&w->open, &w->flight, &w->undurable};
+    struct request *rq;
 
     for (size_t l = 0; l < sizeof(lists) / sizeof(lists[0]); l++) {
         while (*lists[l] != NULL) {
@@ -750,11 +751,14 @@ void write_cancel(struct write *w)
         }
     }
     while (w->waiting != NULL) {
-        struct request *rq = w->waiting;
-
+        rq = w->waiting;
         w->waiting = rq->cursor;
         rq->cursor = NULL;
         cancel(rq);
+    }
+    while ((rq = rebuild_take_waiter(w->server)) != NULL) {
+        cancel(rq);
+        request_release(rq);
     }
     w->open_tail = &w->open;
     w->flight_tail = &w->flight;
