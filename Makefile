@@ -113,8 +113,8 @@ objs = $(patsubst %.c,$(BUILD)/$1/obj/%.o,$2)
 cc = $(or $(CC_$1),$(CC))
 # In an expanded link line a source is in its object, everything else is as it stands.
 fuzz = $(FUZZ_TARGETS:%=$(BUILD)/$1/tests/%)
-unit = $(UNIT_TESTS:%=$(BUILD)/$1/tests/%) $(fuzz)
-sim = $(BUILD)/$1/tests/sim
+sim = $(if $(filter tsan,$1),,$(BUILD)/$1/tests/sim)# it has one thread
+unit = $(UNIT_TESTS:%=$(BUILD)/$1/tests/%) $(fuzz) $(sim)
 utils = $(UTILS:%=$(call bin,$1)/%)
 server = $(call bin,$1)/sldmkv-server
 

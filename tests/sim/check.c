@@ -33,6 +33,7 @@ static uint64_t numbers;
 static size_t searches, widest;
 
 static struct {
+    int group;
     struct check_op *ops[SEGMENT_MAX];
     size_t nops;
     struct node *nodes;
@@ -89,18 +90,24 @@ static void print_op(const struct check_op *c)
             text);
 }
 
-static void no_order(int g)
+/* What is said of a group that cannot be explained. */
+static void print_group(int g)
 {
     const struct group *group = &groups[g];
     char text[1200];
 
-    fprintf(stderr, "# group %d: no order of these operations explains their replies\n", g);
     for (size_t i = 0; i < group->nstates && i < 8; i++) {
         model_describe_state(&group->states[i], text, sizeof(text));
         fprintf(stderr, "#   before (%zu of %zu): %s\n", i + 1, group->nstates, text);
     }
     for (const struct check_op *c = group->first; c != NULL; c = c->next)
         print_op(c);
+}
+
+static void no_order(int g)
+{
+    fprintf(stderr, "# group %d: no order of these operations explains their replies\n", g);
+    print_group(g);
     sim_fail("not linearizable: group %d", g);
 }
 
@@ -135,8 +142,10 @@ static void add_node(const struct node *n)
     for (; search.slots[at] != 0; at = (at + 1) & (search.nslots - 1))
         if (memcmp(&search.nodes[search.slots[at] - 1], n, sizeof(*n)) == 0)
             return;
-    if (search.nnodes == NODES_MAX)
-        sim_fail("the search for an order has become too large");
+    if (search.nnodes == NODES_MAX) {
+        print_group(search.group);
+        sim_fail("group %d: the search for an order has become too large", search.group);
+    }
     if (search.nnodes == search.space) {
         search.space = search.space == 0 ? 256 : search.space * 2;
         search.nodes = realloc(search.nodes, search.space * sizeof(*search.nodes));
@@ -152,12 +161,13 @@ static bool is_placed(const struct node *n, size_t i)
 
 /* ---- search ------------------------------------------------------------------------------- */
 
-/* Operations of one connection take effect in the order they began: but for a read that is sent
+/* Operations of one connection take effect in the order they began: but for a look that is sent
  * behind one that looks in pieces, as MGET does. */
 static bool in_order(const struct check_op *a, const struct check_op *b)
 {
-    return a->conn == b->conn && a->conn != 0 && a->state == CHECK_DONE &&
-           !(a->slices && model_is_read(&b->op));
+    bool looks = model_is_read(&b->op) || b->op.steps[0].kind == STEP_WATCH;
+
+    return a->conn == b->conn && a->conn != 0 && a->state == CHECK_DONE && !(a->slices && looks);
 }
 
 /* Operations stand in the order they began. */
@@ -173,6 +183,33 @@ static bool may_be_next(const struct node *n, size_t i, uint64_t first_end)
     return true;
 }
 
+static void step_to(const struct node *from, size_t i, const struct group_state *state)
+{
+    struct node to = *from;
+
+    to.placed[i / 64] |= (uint64_t)1 << (i % 64);
+    to.state = *state;
+    add_node(&to);
+}
+
+/* An answered look that fits and leaves the state as it is may as well be the next: whatever order
+ * has it later holds with it here, too. */
+static bool place_a_look(const struct node *from, uint64_t first_end)
+{
+    for (size_t i = 0; i < search.nops; i++) {
+        const struct check_op *c = search.ops[i];
+        struct group_state next[NEXT_MAX];
+
+        if (c->state != CHECK_DONE || !model_is_read(&c->op) || !may_be_next(from, i, first_end) ||
+            model_apply(&c->op, &c->w, &from->state, next) != 1 ||
+            memcmp(&next[0], &from->state, sizeof(next[0])) != 0)
+            continue;
+        step_to(from, i, &next[0]);
+        return true;
+    }
+    return false;
+}
+
 static void expand(size_t at)
 {
     struct node from = search.nodes[at]; /* the array may move */
@@ -182,6 +219,8 @@ static void expand(size_t at)
         if (!is_placed(&from, i) && search.ops[i]->state == CHECK_DONE &&
             search.ops[i]->ended < first_end)
             first_end = search.ops[i]->ended;
+    if (place_a_look(&from, first_end))
+        return;
     for (size_t i = 0; i < search.nops; i++) {
         struct group_state next[NEXT_MAX];
         int n;
@@ -189,13 +228,8 @@ static void expand(size_t at)
         if (!may_be_next(&from, i, first_end))
             continue;
         n = model_apply(&search.ops[i]->op, &search.ops[i]->w, &from.state, next);
-        for (int k = 0; k < n; k++) {
-            struct node to = from;
-
-            to.placed[i / 64] |= (uint64_t)1 << (i % 64);
-            to.state = next[k];
-            add_node(&to);
-        }
+        for (int k = 0; k < n; k++)
+            step_to(&from, i, &next[k]);
     }
 }
 
@@ -248,6 +282,7 @@ static void search_segment(int number)
     struct group *g = &groups[number];
     bool found = false;
 
+    search.group = number;
     search.nops = search.nnodes = 0;
     if (search.nslots > 0)
         memset(search.slots, 0, search.nslots * sizeof(*search.slots));

@@ -35,14 +35,14 @@ void model_wrote(struct trial *t, int key)
 {
     for (int c = 0; c < CLIENTS; c++)
         if (t->g->watching[c] >> key & 1)
-            t->g->touched[c] = 1;
+            t->g->touched[c] |= (uint8_t)(1u << key);
 }
 
 void model_maybe_wrote(struct trial *t, int key)
 {
     for (int c = 0; c < CLIENTS; c++)
-        if ((t->g->watching[c] >> key & 1) && !t->g->touched[c])
-            t->g->touched[c] = model_choose(t);
+        if ((t->g->watching[c] >> key & 1) && !(t->g->touched[c] >> key & 1) && model_choose(t))
+            t->g->touched[c] |= (uint8_t)(1u << key);
 }
 
 struct key_state *model_key(struct trial *t, int key)
@@ -104,8 +104,10 @@ bool answers_value(const struct trial *t, const struct step *s, const struct blo
 
 static void forget_watches(struct trial *t)
 {
-    if (t->op->client >= 0)
-        t->g->watching[t->op->client] = t->g->touched[t->op->client] = 0;
+    int c = t->op->client;
+
+    if (c >= 0)
+        t->g->watching[c] = t->g->absent[c] = t->g->touched[c] = 0;
 }
 
 static bool is_read_kind(enum step_kind kind)
@@ -122,8 +124,8 @@ static bool watch_step(struct trial *t, const struct step *s)
         return true;
     }
     for (int key = 0; key < GROUP_KEYS; key++)
-        if (s->mask >> key & 1)
-            model_key(t, key);
+        if ((s->mask & ~t->g->watching[c]) >> key & 1 && model_key(t, key)->value == NULL)
+            t->g->absent[c] |= (uint8_t)(1u << key);
     t->g->watching[c] |= (uint8_t)s->mask;
     return answers_ok(s);
 }
@@ -135,17 +137,27 @@ static bool run_step(struct trial *t, const struct step *s)
     return is_read_kind(s->kind) ? model_read_step(t, s) : model_write_step(t, s);
 }
 
+/* A key that was not there at WATCH and is not there now may have come and gone behind the server's
+ * last look: its entry only says that the key must not be there. */
+static bool is_refused(struct trial *t)
+{
+    int c = t->op->client;
+    unsigned excused = 0;
+
+    for (int key = 0; key < GROUP_KEYS; key++)
+        if ((t->g->watching[c] >> key & 1) && model_key(t, key)->value == NULL)
+            excused |= t->g->absent[c] & 1u << key;
+    if (t->g->touched[c] & ~excused)
+        return true;
+    return t->g->touched[c] != 0 && model_choose(t);
+}
+
 /* 1: go on with the steps; 0: it cannot be; -1: refused, and that is the answer. */
 static int begin_exec(struct trial *t)
 {
     const struct reply *r = t->op->exec_reply;
-    unsigned watching = t->g->watching[t->op->client];
-    bool refused;
+    bool refused = is_refused(t);
 
-    for (int key = 0; key < GROUP_KEYS; key++)
-        if (watching >> key & 1)
-            model_key(t, key);
-    refused = t->g->touched[t->op->client];
     forget_watches(t);
     if (r != NULL && (r->type == REPLY_NIL) != refused)
         return 0;

@@ -27,8 +27,9 @@ struct key_state {                 /* no padding: states are compared by their b
 struct group_state {
     struct key_state keys[GROUP_KEYS];
     uint8_t watching[CLIENTS]; /* bits of keys */
-    uint8_t touched[CLIENTS];  /* one of them was written since */
-    uint8_t zero[4];
+    uint8_t absent[CLIENTS];   /* those that were not there then */
+    uint8_t touched[CLIENTS];  /* those written since */
+    uint8_t zero[6];
 };
 
 struct window { /* of server time, ms */

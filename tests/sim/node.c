@@ -605,8 +605,12 @@ bool node_work(void)
         crash_by_panic();
         return true;
     }
-    for (unsigned i = 0; i < 4 && !did; i++)
-        did = worker_step(workers[(first + i) % 4]);
+    for (unsigned i = 0; i < 4 && !did; i++) {
+        unsigned n = (first + i) % 4;
+
+        if (n != sim.profile.lazy || sim.calm || sim_chance(300))
+            did = worker_step(workers[n]);
+    }
     if (node.cut)
         node_crash("");
     return did;

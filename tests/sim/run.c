@@ -60,6 +60,7 @@ static void draw_profile(void)
     p->lease_ms = ONE_OF(0, 500, 10000);
     p->heavy = sim_chance(3300);
     p->value_scale = p->heavy ? 2048 * KIB : ONE_OF(64 * KIB, 512 * KIB, 1024 * KIB, 2048 * KIB);
+    p->lazy = (unsigned)sim_random(5);
     p->crash = sim_chance(8500) ? (unsigned)sim_between(1, 4) : 0;
     p->clean_stop = sim_chance(5000) ? 1 : 0;
     p->crash_point = sim_chance(6000) ? (unsigned)sim_between(1, 4) : 0;

@@ -23,7 +23,8 @@ void scene_quiet(void)
                                    .max_index = 256 * MIB,
                                    .max_memory = 8 * MIB,
                                    .snapshot_groups = 1000000,
-                                   .inline_max = 4096};
+                                   .inline_max = 4096,
+                                   .lazy = 4};
     sim.calm = true;
 }
 

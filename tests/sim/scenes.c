@@ -25,9 +25,22 @@ static struct sock *with_large_on_disk(void)
     return scene_open();
 }
 
+/* A stop with a log that answers nothing: every buffer and every slot must come back. */
+static void stop_without_the_log(void)
+{
+    struct server *server = node_server();
+    char detail[LOG_DETAIL_MAX];
+
+    server_request_stop(server, false);
+    node_pass((uint64_t)server->config->shutdown_timeout_s * 1000000);
+    while (server_step(server))
+        ;
+    server_end(server, detail);
+    server_free(server);
+}
+
 static void exec_ends_with_the_server(void)
 {
-    char detail[LOG_DETAIL_MAX];
     struct sock *s;
 
     scene_quiet();
@@ -41,13 +54,30 @@ static void exec_ends_with_the_server(void)
     scene_send_value(s, "SET big *", 'a', LARGE);
     scene_send(s, "GET big");
     scene_send(s, "EXEC");
-    scene_work(); /* its group waits for those in the log, and the log stands still */
-    server_request_stop(node_server(), false);
-    node_pass((uint64_t)node_server()->config->shutdown_timeout_s * 1000000);
-    while (server_step(node_server()))
-        ;
-    server_end(node_server(), detail);
-    server_free(node_server()); /* every buffer must have come back */
+    scene_work(); /* its group waits for those in the log */
+    stop_without_the_log();
+}
+
+static void exec_ends_while_it_waits_to_build(void)
+{
+    struct sock *s, *other;
+
+    scene_quiet();
+    scene_start();
+    s = scene_open();
+    other = scene_open();
+    scene_send_value(s, "SET big *", 'a', LARGE);
+    scene_finish();
+    scene_send(s, "APPEND big x");
+    scene_work(); /* the new value is in the log */
+    scene_send(other, "MULTI");
+    scene_send_value(other, "SET other *", 'a', LARGE);
+    scene_send(other, "APPEND big y");
+    scene_send(other, "EXEC");
+    scene_work(); /* this one has a slot, and waits for the first to end */
+    if (node_server()->rebuild_waiters == NULL)
+        sim_fail("nobody waits");
+    stop_without_the_log();
 }
 
 static void exec_waits_for_a_read(void)
@@ -267,8 +297,34 @@ static void a_staged_header_keeps_its_texts(void)
         sim_fail("the header has other texts");
 }
 
+static void a_snapshot_covers_its_marker(void)
+{
+    struct sock *s;
+
+    scene_quiet();
+    sim.profile.snapshot_groups = 2;
+    scene_start();
+    s = scene_open();
+    scene_send(s, "SET a v");
+    scene_commit();
+    scene_send(s, "SET b v");
+    scene_finish(); /* a snapshot is taken: its marker is the last entry */
+    scene_expect(s, "+OK\r\n+OK");
+    scene_send_value(s, "SET big *", 'a', LARGE);
+    scene_turn();
+    while (node_work()) /* its header names the marker's index */
+        ;
+    node_crash("in the middle of a write");
+    scene_finish();
+    s = scene_open();
+    scene_send(s, "GET b");
+    scene_turn();
+    scene_expect(s, "$1\r\nv");
+}
+
 const struct scene scenes[] = {
     {"an EXEC under way ends with the server", exec_ends_with_the_server},
+    {"an EXEC that waits to build ends with the server", exec_ends_while_it_waits_to_build},
     {"an EXEC waits for a read of the disk", exec_waits_for_a_read},
     {"with raft no there is no reply before the checkpoint", no_reply_before_the_checkpoint},
     {"a write stays behind a read that looks in pieces", a_write_stays_behind_a_read},
@@ -279,5 +335,6 @@ const struct scene scenes[] = {
     {"a snapshot waits for a write that was answered unknown", snapshot_behind_a_doubtful_write},
     {"a read that fails says so", a_read_that_fails_says_so},
     {"a staged header keeps its texts", a_staged_header_keeps_its_texts},
+    {"a snapshot covers its marker", a_snapshot_covers_its_marker},
     {NULL, NULL},
 };

@@ -36,6 +36,7 @@ struct profile {
     unsigned disk_full, wall_jump; /* each tick */
     unsigned panic;                /* a commit of the index that fails */
     unsigned backup;               /* of commands */
+    unsigned lazy;                 /* a worker of node.c that is late with its jobs; 4: none */
 };
 
 struct sim {
