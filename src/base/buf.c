@@ -26,7 +26,7 @@
 #define BATCH_BYTES ((size_t)16 << 20)
 
 struct buf_pool {
-    size_t limit, used, kept;
+    size_t limit, used, kept, lent;
     unsigned long live; /* buffers handed out */
     struct buf *free_list[CLASSES];
     bool (*reclaim)(void *ctx);
@@ -120,6 +120,19 @@ size_t buf_pool_used(const struct buf_pool *p)
 size_t buf_pool_kept(const struct buf_pool *p)
 {
     return p->kept;
+}
+
+size_t buf_pool_lent(const struct buf_pool *p)
+{
+    return p->lent;
+}
+
+size_t buf_pool_space(size_t len)
+{
+    size_t space;
+
+    class_of(buf_padded(len), &space);
+    return space;
 }
 
 /* A class is at most 1/8 larger than what it holds. */
@@ -236,6 +249,7 @@ int buf_get(struct buf_pool *p, size_t len, struct buf **out)
     p->live++;
     b->magic = BUF_MAGIC;
     b->refs = 1;
+    b->lent = 0;
     b->len = len;
     b->pool = p;
     b->next = NULL;
@@ -279,4 +293,21 @@ void buf_unref(struct buf *b)
     }
     if (p->on_space != NULL)
         p->on_space(p->ctx);
+}
+
+struct buf *buf_lend(struct buf *b)
+{
+    if (b->lent++ == 0)
+        b->pool->lent += b->space;
+    return buf_ref(b);
+}
+
+void buf_return(struct buf *b)
+{
+    if (b == NULL)
+        return;
+    ASSERT(b->lent > 0 && b->lent <= b->refs);
+    if (--b->lent == 0)
+        b->pool->lent -= b->space;
+    buf_unref(b);
 }

@@ -29,10 +29,10 @@ struct buf_pool;
 
 struct buf {
     uint32_t magic;
-    unsigned refs;
-    size_t len;   /* payload bytes asked for */
-    size_t space; /* bytes mapped, header included: what the budget counts */
-    uint8_t *mem; /* header; the payload starts at mem + BUF_HEADER */
+    unsigned refs, lent; /* lent: those of refs that replies hold */
+    size_t len;          /* payload bytes asked for */
+    size_t space;        /* bytes mapped, header included: what the budget counts */
+    uint8_t *mem;        /* header; the payload starts at mem + BUF_HEADER */
     struct buf_pool *pool;
     struct buf *next; /* private: free list */
     bool hinted;      /* private: see buf_fill */
@@ -50,13 +50,18 @@ void buf_pool_set_limit(struct buf_pool *p, size_t limit_bytes);
 size_t buf_pool_limit(const struct buf_pool *p);
 size_t buf_pool_used(const struct buf_pool *p);      /* handed out */
 size_t buf_pool_kept(const struct buf_pool *p);      /* kept for reuse */
+size_t buf_pool_lent(const struct buf_pool *p);      /* in buffers that are lent */
 size_t buf_pool_max_value(const struct buf_pool *p); /* payload bytes */
+size_t buf_pool_space(size_t len); /* what a buffer of this length takes of the budget */
 
 /* Payload and padding hold what was there before; who writes them to disk zeroes the padding. */
 int buf_get(struct buf_pool *p, size_t len, struct buf **out);
 void buf_fill(struct buf *b); /* most of it will be written soon: may take all its memory */
 struct buf *buf_ref(struct buf *b);
 void buf_unref(struct buf *b); /* NULL is allowed */
+/* A reference whose holder is as slow as its client is. */
+struct buf *buf_lend(struct buf *b);
+void buf_return(struct buf *b); /* NULL is allowed */
 
 static inline uint8_t *buf_payload(const struct buf *b)
 {

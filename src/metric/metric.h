@@ -24,6 +24,10 @@
     X(MISSES, "stats", "keyspace_misses", "look-ups that did not")                                 \
     X(TIMEOUT_IDLE, "stats", "closed_idle", "connections closed: timeout")                         \
     X(TIMEOUT_PROGRESS, "stats", "closed_no_progress", "connections closed: progress-timeout")     \
+    X(CUT_DAMAGED, "stats", "closed_value_damaged",                                                \
+      "connections closed: a value failed in mid-reply")                                           \
+    X(CUT_GONE, "stats", "closed_value_gone",                                                      \
+      "connections closed: a value was deleted in mid-reply")                                      \
     X(AUTH_FAILURES, "stats", "auth_failures", "wrong passwords")                                  \
     X(MATCH_KEYS, "kvcache", "kvmatch_keys", "keys asked for by KVMATCH")                          \
     X(MATCH_HITS, "kvcache", "kvmatch_hits", "keys KVMATCH found in the leading run")              \

@@ -11,6 +11,7 @@
 #include "server/result.h"
 #include "server/scan.h"
 #include "server/server.h"
+#include "server/value.h"
 
 /* ---- KVSTORE ------------------------------------------------------------------------------ */
 
@@ -131,7 +132,7 @@ static void emit_meta(struct request *rq, const struct meta *m)
     emit_bulkf(e, "%016" PRIx64, m->digest);
 }
 
-static void kvget_meta_loaded(struct request *rq, int err, struct slice data, struct buf *buf)
+static void kvget_meta_begin(struct request *rq, int err)
 {
     struct emit *e = request_emit(rq);
 
@@ -146,13 +147,6 @@ static void kvget_meta_loaded(struct request *rq, int err, struct slice data, st
     emit_map(e, META_PAIRS + 1);
     emit_meta(rq, rq->state);
     emit_bulk_str(e, "value");
-    if (buf == NULL) {
-        emit_bulk(e, data);
-        return;
-    }
-    emit_bulk_begin(e, data.len);
-    request_add_payload(e->out, buf, data);
-    emit_bulk_end(e);
 }
 
 static void kvget_run(struct request *rq)
@@ -170,7 +164,7 @@ static void kvget_run(struct request *rq)
         return;
     }
     if (rq->argc == 2) {
-        request_reply_value(rq, rq->argv[1], &r);
+        value_reply(rq, rq->argv[1], &r);
         return;
     }
     m = malloc(sizeof(*m));
@@ -181,7 +175,7 @@ static void kvget_run(struct request *rq)
     take_meta(m, &r);
     rq->state = m;
     rq->state_free = free;
-    request_load(rq, rq->argv[1], &r, 0, r.length, kvget_meta_loaded);
+    value_send(rq, rq->argv[1], &r, &(struct value_part){0, r.length, kvget_meta_begin, NULL});
 }
 
 static void kvinfo_run(struct request *rq)
@@ -218,20 +212,16 @@ struct ranges {
 
 static void kvrange_next(struct request *rq);
 
-static void kvrange_part(struct request *rq, int err, struct slice data, struct buf *buf)
+static void kvrange_begin(struct request *rq, int err)
 {
-    struct emit *e = request_emit(rq);
+    if (err != 0)
+        emit_nil(request_emit(rq));
+}
+
+static void kvrange_end(struct request *rq)
+{
     struct ranges *p = rq->state;
 
-    if (err != 0) {
-        emit_nil(e);
-    } else if (buf == NULL) {
-        emit_bulk(e, data);
-    } else {
-        emit_bulk_begin(e, data.len);
-        request_add_payload(e->out, buf, data);
-        emit_bulk_end(e);
-    }
     p->next += 2;
     if (p->inside)
         p->again = true;
@@ -263,7 +253,9 @@ static void kvrange_next(struct request *rq)
             p->next += 2;
             p->again = true;
         } else {
-            request_load(rq, rq->argv[1], &r, (uint64_t)offset, (uint64_t)count, kvrange_part);
+            value_send(rq, rq->argv[1], &r,
+                       &(struct value_part){(uint64_t)offset, (uint64_t)count, kvrange_begin,
+                                            kvrange_end});
         }
     } while (p->again);
     p->inside = false;

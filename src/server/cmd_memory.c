@@ -7,11 +7,13 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "base/err.h"
 #include "base/number.h"
 #include "server/help.h"
 #include "server/memory.h"
 #include "server/server.h"
 #include "server/text.h"
+#include "server/value.h"
 
 #define INT_TEXT_MAX 20 /* "-9223372036854775808" */
 #define EMBSTR_MAX 44
@@ -35,24 +37,29 @@ const char *memory_encoding(unsigned flags, struct slice data)
 
 /* Calls cb with the value; without its bytes where it is too long for a number. rq->sum: the
  * record's flags. */
-static void with_value(struct request *rq, request_value_cb cb)
+static void with_value(struct request *rq, value_cb cb)
 {
     struct record r;
+    int err;
 
     if (!command_lookup(rq, rq->argv[2], &r)) {
         emit_nil(request_emit(rq));
         return;
     }
     rq->sum = r.flags;
-    if (r.length > INT_TEXT_MAX)
-        cb(rq, 0, slice_of(NULL, r.length), NULL);
-    else
-        request_load(rq, rq->argv[2], &r, 0, r.length, cb);
+    if (r.length > INT_TEXT_MAX) {
+        cb(rq, 0, slice_of(NULL, r.length));
+        return;
+    }
+    err = value_load(rq, rq->argv[2], &r, cb);
+    if (err == ERR_AGAIN)
+        request_wait_memory(rq, rq->cmd->run);
+    else if (err != 0)
+        cb(rq, err, slice_of(NULL, 0));
 }
 
-static void encoding_loaded(struct request *rq, int err, struct slice data, struct buf *buf)
+static void encoding_loaded(struct request *rq, int err, struct slice data)
 {
-    (void)buf;
     if (err != 0)
         emit_nil(request_emit(rq));
     else
@@ -65,12 +72,11 @@ static void encoding_run(struct request *rq)
 }
 
 /* Redis shares the objects of small numbers. */
-static void refcount_loaded(struct request *rq, int err, struct slice data, struct buf *buf)
+static void refcount_loaded(struct request *rq, int err, struct slice data)
 {
     int64_t v;
     bool shared = is_int((unsigned)rq->sum, data, &v) && v >= 0 && v < SHARED_INTS;
 
-    (void)buf;
     if (err != 0)
         emit_nil(request_emit(rq));
     else

@@ -6,13 +6,14 @@
 #include "base/err.h"
 #include "server/command.h"
 #include "server/server.h"
+#include "server/value.h"
 
 static void get_run(struct request *rq)
 {
     struct record r;
 
     if (command_lookup(rq, rq->argv[1], &r))
-        request_reply_value(rq, rq->argv[1], &r);
+        value_reply(rq, rq->argv[1], &r);
     else
         emit_nil(request_emit(rq));
 }
@@ -33,20 +34,16 @@ struct mget {
 
 static void mget_next(struct request *rq);
 
-static void mget_value(struct request *rq, int err, struct slice data, struct buf *buf)
+static void mget_begin(struct request *rq, int err)
 {
-    struct emit *e = request_emit(rq);
+    if (err != 0)
+        emit_nil(request_emit(rq)); /* damaged: a miss, counted */
+}
+
+static void mget_end(struct request *rq)
+{
     struct mget *m = rq->state;
 
-    if (err != 0) {
-        emit_nil(e); /* damaged: a miss, counted */
-    } else if (buf == NULL) {
-        emit_bulk(e, data);
-    } else {
-        emit_bulk_begin(e, data.len);
-        request_add_payload(e->out, buf, data);
-        emit_bulk_end(e);
-    }
     m->next++;
     if (m->inside)
         m->again = true; /* it came at once: the loop below goes on */
@@ -67,7 +64,8 @@ static void mget_next(struct request *rq)
         if (request_pace(rq, mget_next))
             break;
         if (command_lookup(rq, rq->argv[m->next], &r)) {
-            request_load(rq, rq->argv[m->next], &r, 0, r.length, mget_value);
+            value_send(rq, rq->argv[m->next], &r,
+                       &(struct value_part){0, r.length, mget_begin, mget_end});
         } else {
             emit_nil(request_emit(rq));
             m->next++;
@@ -94,21 +92,12 @@ static void mget_run(struct request *rq)
 
 /* ---- GETRANGE ---------------------------------------------------------------------------- */
 
-static void range_value(struct request *rq, int err, struct slice data, struct buf *buf)
+static void getrange_begin(struct request *rq, int err)
 {
-    struct emit *e = request_emit(rq);
-
-    if (err != 0 && err != ERR_CORRUPT) {
+    if (err == ERR_CORRUPT || err == ERR_NOTFOUND)
+        emit_bulk(request_emit(rq), slice_of(NULL, 0)); /* a miss */
+    else if (err != 0)
         request_error_code(rq, err);
-        return;
-    }
-    if (err != 0 || buf == NULL) {
-        emit_bulk(e, err != 0 ? slice_of(NULL, 0) : data); /* damaged: a miss */
-        return;
-    }
-    emit_bulk_begin(e, data.len);
-    request_add_payload(e->out, buf, data);
-    emit_bulk_end(e);
 }
 
 /* Redis's rules: negative counts from the end, an empty or inverted range is "". */
@@ -134,7 +123,9 @@ static void getrange_run(struct request *rq)
         emit_bulk(request_emit(rq), slice_of(NULL, 0));
         return;
     }
-    request_load(rq, rq->argv[1], &r, (uint64_t)start, (uint64_t)(end - start + 1), range_value);
+    value_send(rq, rq->argv[1], &r,
+               &(struct value_part){(uint64_t)start, (uint64_t)(end - start + 1), getrange_begin,
+                                    NULL});
 }
 
 #define READ (CMD_READONLY)

@@ -10,6 +10,7 @@
 #include "server/rebuild.h"
 #include "server/result.h"
 #include "server/server.h"
+#include "server/value.h"
 
 static struct op_put new_put(const struct request *rq)
 {
@@ -104,7 +105,7 @@ static void reply_old(struct request *rq, const struct fsm_result *r)
 {
     command_count_lookup(rq, r->has_old);
     if (r->has_old)
-        request_reply_value(rq, rq->argv[1], &r->old);
+        value_reply(rq, rq->argv[1], &r->old);
     else
         emit_nil(request_emit(rq));
 }

@@ -7,9 +7,9 @@
  *
  * Reads run on this node at their place among the ops: before_op() runs the reads that stand ahead
  * of the op's child, the end of the unit the rest. Each child has a reply of its own; they are
- * joined when the last one is complete (a read may wait for the disk).
+ * joined when the last one is complete (a read may wait for the disk). Values too large to be read
+ * whole by then are read while the joined reply is sent; which ones was settled at their place.
  */
-#include <event2/buffer.h>
 #include <stdlib.h>
 
 #include "base/assert.h"
@@ -18,6 +18,7 @@
 #include "server/rebuild.h"
 #include "server/server.h"
 #include "server/tx.h"
+#include "server/value.h"
 
 uint64_t tx_mod_of(struct server *s, struct slice key)
 {
@@ -154,7 +155,7 @@ struct exec {
     struct server *server;
     struct conn_watch *watch; /* taken over from the connection */
     uint32_t conditions;      /* ops ahead of the children's */
-    bool ended;
+    bool joining;             /* the reply; rq->cursor says how far */
 };
 
 static void free_exec(void *state)
@@ -228,8 +229,8 @@ static void run_reads(struct request *rq, const struct request *until)
         rq->cursor = child->next;
         if (child->cmd->plan != NULL || child->done)
             continue;
-        child->cmd->run(child);
         child->ran = true;
+        child->cmd->run(child);
         request_release(child);
     }
 }
@@ -320,17 +321,24 @@ static void exec_result(struct request *rq, const struct fsm_result *r)
 }
 
 /* EXEC is done and so are all children: their replies become the elements of one array. */
-void tx_join(struct request *rq)
+bool tx_join(struct request *rq)
 {
-    struct emit *e;
+    struct exec *x = rq->state;
 
-    if (rq->state == NULL || rq->children_dropped || rq->failed)
-        return; /* EXEC itself was refused or failed: its reply is there */
-    e = request_emit(rq);
-    emit_array(e, rq->child_count);
-    for (struct request *child = rq->children; child != NULL; child = child->next)
-        if (child->out != NULL && !child->discard)
-            evbuffer_add_buffer(e->out, child->out);
+    if (x == NULL || rq->children_dropped || rq->failed)
+        return true; /* EXEC itself was refused or failed: its reply is there */
+    if (!x->joining) {
+        x->joining = true;
+        emit_array(request_emit(rq), rq->child_count);
+        rq->cursor = rq->children;
+    }
+    for (; rq->cursor != NULL; rq->cursor = rq->cursor->next) {
+        if (rq->cursor->next != NULL)
+            value_join_ahead(rq->cursor->next);
+        if (!value_join(rq->cursor, rq))
+            return false;
+    }
+    return true;
 }
 
 #define TX (CMD_NOSCRIPT | CMD_LOADING | CMD_STALE | CMD_FAST | CMD_IMMEDIATE | CMD_ALLOW_BUSY)

@@ -25,6 +25,7 @@
 #include "server/reply.h"
 #include "server/server.h"
 #include "server/tx.h"
+#include "server/value.h"
 
 #define UNAUTH_ARGS_MAX 10
 #define UNAUTH_BULK_MAX ((size_t)16384)
@@ -185,9 +186,12 @@ static void orphan_all(struct conn *c)
             request_free(rq);
         else if (rq->pace != NULL)
             request_paced(rq);
+        else
+            value_cancel(rq);
     }
     c->tail = &c->head;
     c->pending = c->pending_writes = c->unproposed = c->looking = 0;
+    c->value_bytes = 0;
 }
 
 void conn_close(struct conn *c, const char *reason)
@@ -285,6 +289,7 @@ static void pop_done(struct conn *c)
         if (c->head == NULL)
             c->tail = &c->head;
         c->pending--;
+        c->value_bytes -= rq->value_bytes;
         if (rq->write)
             c->pending_writes--;
         request_free(rq);

@@ -10,7 +10,8 @@
  *                               replies have left
  *   CLOSED    conn_close        socket closed, requests orphaned         (freed at turn's end)
  * Waits     reading stops while: a command must wait for earlier ones, CONN_PENDING_MAX requests
- *           or CONN_OUT_HIGH reply bytes are unsent, or the payload budget has no room (FIFO)
+ *           or CONN_OUT_HIGH reply bytes are unsent, CONN_VALUES_MAX bytes of values were asked
+ *           for by unfinished requests, or the payload budget has no room (FIFO)
  * Limits    CONN_TURN_READ bytes, CONN_TURN_COMMANDS and CONN_TURN_US per loop turn, then others
  *           come first; CONN_TURN_RECEIVE bytes of large values and CONN_TURN_SEND of large
  *           replies over all connections. While all replies together are above REPLIES_HIGH, no
@@ -33,6 +34,7 @@
 #define CONN_TURN_SEND ((size_t)1 << 20)
 #define CONN_PENDING_MAX 1024
 #define CONN_OUT_HIGH ((size_t)1 << 20)
+#define CONN_VALUES_MAX ((uint64_t)16 << 20)
 #define CONN_SCRATCH ((size_t)64 << 10)
 #define CONN_NAME_MAX 256
 
@@ -80,6 +82,7 @@ struct conn {
     unsigned pending, pending_writes, unproposed;
     bool unproposed_staged; /* all of those go through the stage */
     unsigned looking;       /* reads that look again: writes wait */
+    uint64_t value_bytes;   /* that those in the order asked for */
     /* output */
     struct evbuffer *out;
     uint64_t output_number; /* in the order in which outputs became large; 0: small */

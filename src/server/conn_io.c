@@ -16,7 +16,10 @@
  *
  * Writing. Replies of a turn are written at its end, small ones first and whole, then
  * CONN_TURN_SEND bytes of large ones in the order in which they became large. What the socket does
- * not take waits for EV_WRITE, and above CONN_OUT_HIGH unsent bytes no further command starts.
+ * not take waits for EV_WRITE, and above CONN_OUT_HIGH unsent bytes no further command starts; nor
+ * does one behind CONN_VALUES_MAX bytes of values, so that one pipeline cannot fill the budget with
+ * replies whose turn has not come. A reply in parts goes on when its own output has room, however
+ * many bytes others leave unread.
  */
 #include <errno.h>
 #include <event2/buffer.h>
@@ -224,7 +227,8 @@ static bool output_has_room(const struct conn *c)
 /* No further command is begun. */
 static bool output_full(const struct conn *c)
 {
-    return !output_has_room(c) || (replies_full(c->server) && c->head != NULL);
+    return !output_has_room(c) || c->value_bytes >= CONN_VALUES_MAX ||
+           (replies_full(c->server) && c->head != NULL);
 }
 
 /* Starts the command that is complete in the parser. False: it must wait. */

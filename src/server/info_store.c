@@ -5,20 +5,26 @@
 
 void info_kvcache(struct text *t, struct server *s)
 {
+    struct stream_stats streams;
     struct tier_stats tier;
     struct store_counts c;
 
     tier_get_stats(s->tier, &tier);
+    streams_get_stats(s->streams, &streams);
     store_get_counts(s->store, &c);
     info_metrics(t, s, "kvcache");
     info_number(t, "ram_items", tier.items);
     info_number(t, "ram_bytes", tier.bytes);
     info_number(t, "ram_hits", tier.hits);
     info_number(t, "ram_misses", tier.misses);
-    info_number(t, "disk_loads", tier.loads);
-    info_number(t, "disk_load_bytes", tier.load_bytes);
-    info_number(t, "disk_load_errors", tier.load_errors);
-    info_number(t, "disk_loads_waiting", tier.waiting);
+    info_number(t, "disk_loads", tier.loads + streams.opened);
+    info_number(t, "disk_load_bytes", tier.load_bytes + streams.bytes);
+    info_number(t, "disk_load_errors", tier.load_errors + streams.errors);
+    info_number(t, "disk_loads_waiting", streams.waiting);
+    info_number(t, "streams", streams.open);
+    info_number(t, "streams_opened", streams.opened);
+    info_number(t, "stream_groups_read", streams.groups);
+    info_number(t, "streams_moved", streams.moved);
     info_number(t, "leases", lease_count(store_lease(s->store), clock_now_ms(&s->clock)));
     info_number(t, "value_bytes_max", s->value_max);
     info_number(t, "corrupt_records", c.corrupt);

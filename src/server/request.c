@@ -5,6 +5,7 @@
  *
  * The reply goes into the connection's own output when the request is at the head of the order at
  * its first byte, else into an evbuffer of its own that is moved (not copied) when its turn comes.
+ * A reply in many parts asks for its turn (request_turn) before each.
  */
 #include "server/request.h"
 
@@ -22,6 +23,7 @@
 #include "server/server.h"
 #include "server/stats.h"
 #include "server/tx.h"
+#include "server/value.h"
 #include "server/write.h"
 
 #define ERROR_TEXT_MAX 1024
@@ -86,6 +88,7 @@ void request_free(struct request *rq)
     ASSERT(rq->holds == 0);
     if (rq->state_free != NULL)
         rq->state_free(rq->state);
+    value_drop_all(rq);
     while (rq->children != NULL) {
         struct request *child = rq->children;
 
@@ -183,13 +186,19 @@ void request_hold(struct request *rq)
     rq->holds++;
 }
 
+/* False: a value is still being sent, and holds it. */
+static bool reply_complete(struct request *rq)
+{
+    if (rq->parent != NULL)
+        return true;
+    return rq->cmd != NULL && rq->cmd->before_op != NULL ? tx_join(rq) : value_join(rq, rq);
+}
+
 void request_release(struct request *rq)
 {
     ASSERT(rq->holds > 0 && !rq->done);
-    if (--rq->holds > 0)
+    if (--rq->holds > 0 || !reply_complete(rq))
         return;
-    if (rq->cmd != NULL && rq->cmd->before_op != NULL)
-        tx_join(rq);
     rq->done = true;
     command_finished(rq); /* while its arguments are there: SLOWLOG shows them */
     /* What was staged is referenced by a record now, or given up. */
@@ -202,100 +211,48 @@ void request_release(struct request *rq)
         request_free(rq);
 }
 
-/* ---- replies from records --------------------------------------------------------------- */
+/* ---- taking turns ------------------------------------------------------------------------- */
 
-struct load {
-    struct request *rq;
-    uint64_t offset, count, length;
-    request_value_cb cb;
-    size_t key_len;
-    uint8_t key[RECORD_KEY_MAX];
-};
-
-static void unref_payload(const void *data, size_t len, void *buf)
+/* Its turn has come: what it has said so far leaves, and so does what it says from now on. */
+static void take_output(struct request *rq)
 {
-    (void)data;
-    (void)len;
-    buf_unref(buf);
-}
+    struct conn *c = rq->conn;
 
-void request_add_payload(struct evbuffer *out, struct buf *buf, struct slice data)
-{
-    if (data.len == 0)
-        return;
-    if (evbuffer_add_reference(out, data.ptr, data.len, unref_payload, buf_ref(buf)) != 0)
-        PANIC("out of memory for a reply");
-}
-
-static void on_loaded(void *ctx, int err, struct buf *buf, uint64_t first)
-{
-    struct load *l = ctx;
-    struct request *rq = l->rq;
-    struct slice data = {NULL, 0};
-
-    if (err == ERR_CORRUPT) {
-        metric_add(&rq->server->metrics, METRIC_CORRUPT, 1);
-        store_corrupt(rq->server->store, slice_of(l->key, l->key_len));
-    }
-    if (err == 0)
-        data = slice_of(buf_payload(buf) + (l->offset - first), l->count);
-    l->cb(rq, err, data, buf);
-    free(l);
-    request_release(rq);
-}
-
-void request_load(struct request *rq, struct slice key, const struct record *r, uint64_t offset,
-                  uint64_t count, request_value_cb cb)
-{
-    struct load *l;
-
-    ASSERT(offset <= r->length && count <= r->length - offset);
-    if (r->kind == RECORD_INLINE) {
-        cb(rq, 0, slice_of(r->data.ptr + offset, count), NULL);
+    if (rq->discard) {
+        if (rq->out != NULL)
+            evbuffer_drain(rq->out, evbuffer_get_length(rq->out));
         return;
     }
-    l = malloc(sizeof(*l));
-    if (l == NULL) {
-        cb(rq, ERR_NOMEM, slice_of(NULL, 0), NULL);
-        return;
+    if (rq->out != NULL && rq->out != c->out) {
+        evbuffer_add_buffer(c->out, rq->out);
+        reply_buffer_free(rq->server, rq->out);
     }
-    l->rq = rq;
-    l->offset = offset;
-    l->count = count;
-    l->length = r->length;
-    l->cb = cb;
-    l->key_len = key.len;
-    memcpy(l->key, key.ptr, key.len);
+    rq->out = rq->emit_state.out = c->out;
+    rq->emit_state.proto = rq->proto;
+    conn_mark_dirty(c);
+}
+
+static void wait_for_turn(struct request *rq, void (*next)(struct request *rq))
+{
+    ASSERT(rq->pace == NULL);
     request_hold(rq);
-    if (rq->conn == NULL || !rq->conn->no_touch)
-        store_hit(rq->server->store, r);
-    tier_load(rq->server->tier, key, r, offset, count, on_loaded, l);
+    rq->pace = next;
 }
 
-static void reply_loaded(struct request *rq, int err, struct slice data, struct buf *buf)
+bool request_turn(struct request *rq, void (*next)(struct request *rq))
 {
-    struct emit *e = request_emit(rq);
+    struct conn *c = rq->conn;
 
-    if (err == ERR_CORRUPT || err == ERR_NOTFOUND) {
-        emit_nil(e);
-        return;
+    ASSERT(rq->parent == NULL);
+    if (c == NULL)
+        return false;
+    if (c->head == rq) {
+        take_output(rq);
+        if (evbuffer_get_length(c->out) < CONN_OUT_HIGH)
+            return false;
     }
-    if (err != 0) {
-        request_error_code(rq, err);
-        return;
-    }
-    if (buf == NULL) {
-        emit_bulk(e, data);
-        return;
-    }
-    emit_bulk_begin(e, data.len);
-    request_add_payload(e->out, buf, data);
-    emit_bulk_end(e);
-}
-
-void request_reply_value(struct request *rq, struct slice key, const struct record *r)
-{
-    request_load(rq, key, r, 0, r->length, reply_loaded);
+    wait_for_turn(rq, next);
+    return true;
 }
 
 bool request_pace(struct request *rq, void (*next)(struct request *rq))
@@ -304,14 +261,11 @@ bool request_pace(struct request *rq, void (*next)(struct request *rq))
 
     if (c == NULL || rq->parent != NULL)
         return false;
-    if (rq->out == c->out)
-        conn_mark_dirty(c); /* what is there may leave now */
-    if (c->head == rq && evbuffer_get_length(c->out) < CONN_OUT_HIGH)
+    if (c->head == rq)
+        return request_turn(rq, next);
+    if (rq->out == NULL || evbuffer_get_length(rq->out) < CONN_OUT_HIGH)
         return false;
-    if (c->head != rq && (rq->out == NULL || evbuffer_get_length(rq->out) < CONN_OUT_HIGH))
-        return false;
-    request_hold(rq);
-    rq->pace = next;
+    wait_for_turn(rq, next);
     return true;
 }
 
@@ -322,6 +276,13 @@ void request_paced(struct request *rq)
     rq->pace = NULL;
     next(rq);
     request_release(rq);
+}
+
+void request_count_value(struct request *rq, uint64_t bytes)
+{
+    rq->value_bytes += bytes;
+    if (rq->conn != NULL)
+        rq->conn->value_bytes += bytes;
 }
 
 static void wait_on(struct request *rq, struct request **list, void (*again)(struct request *rq))

@@ -79,10 +79,15 @@ struct request {
     uint64_t if_mod;               /* KVRANGE: of the value it began with */
     struct entry_writer *built_on; /* rebuild.h: conditions of built values, or NULL */
     struct request *built_next;    /* others that have some */
+    /* stored values in the reply: value.c */
+    struct value *sending;               /* one is being sent */
+    struct value *values, **values_tail; /* wait for the acknowledgement, in order */
+    size_t values_at;                    /* where the last of them stands in out */
+    uint64_t value_bytes;                /* asked for so far */
     /* for the command */
     void *state;
     void (*state_free)(void *state);
-    void (*pace)(struct request *rq); /* waits for the output to drain; see request_pace */
+    void (*pace)(struct request *rq); /* waits for its turn; see request_turn */
     struct request *wait_next;        /* waits for payload memory; see request_wait_memory */
     void (*wait)(struct request *rq);
     uint64_t slice_us; /* when the running slice began, 0 = not yet */
@@ -110,22 +115,16 @@ void request_error_code(struct request *rq, int err); /* ERR_ → RESP text */
 void request_hold(struct request *rq);
 void request_release(struct request *rq);
 
-/* ---- replies from records ---------------------------------------------------------------- */
-/* The value as a bulk; from disk if it must be (holds meanwhile); nil if damaged. */
-void request_reply_value(struct request *rq, struct slice key, const struct record *r);
-/* The value's bytes for a command that needs them whole (GETRANGE, APPEND, COPY …). data dies
- * after cb; buf (may be NULL for inline values) can be referenced. err: ERR_CORRUPT, ERR_IO … */
-typedef void (*request_value_cb)(struct request *rq, int err, struct slice data, struct buf *buf);
-void request_load(struct request *rq, struct slice key, const struct record *r, uint64_t offset,
-                  uint64_t count, request_value_cb cb);
-/* Adds buf's payload bytes [data] to out by reference. */
-void request_add_payload(struct evbuffer *out, struct buf *buf, struct slice data);
+/* ---- taking turns ------------------------------------------------------------------------ */
 
-/* A reply of many large values goes on with `next` only when it is this request's turn and the
- * output has drained; true = it waits (and holds) until then, false = go on now. A closed
+/* A large reply goes on with `next` only when it is this request's turn and the output has drained;
+ * true = it waits (and holds) until then, false = go on now: what is emitted leaves. A closed
  * connection counts as drained: next sees conn NULL and should end. */
+bool request_turn(struct request *rq, void (*next)(struct request *rq));
+/* As request_turn, but a reply that is still short may grow before its turn. */
 bool request_pace(struct request *rq, void (*next)(struct request *rq));
 void request_paced(struct request *rq); /* conn.c: calls next, drops the hold */
+void request_count_value(struct request *rq, uint64_t bytes); /* will be in the reply */
 
 /* Calls again() when payload memory was given back; holds until then. */
 void request_wait_memory(struct request *rq, void (*again)(struct request *rq));

@@ -38,6 +38,7 @@
 #define TIMEOUT_TICKS 10
 #define STOP_WAIT_MS 100
 #define STOP_GRACE_US 2000000 /* for what goes on when the loop has ended */
+#define STOP_STALL_US 3000000 /* a reply of which so long nothing was taken is given up */
 
 static volatile sig_atomic_t got_stop, got_reopen;
 static volatile sig_atomic_t is_ending;
@@ -75,7 +76,7 @@ static bool on_reclaim(void *ctx)
 {
     struct server *s = ctx;
 
-    return s->tier != NULL && tier_reclaim(s->tier);
+    return tier_reclaim(s->tier);
 }
 
 /* Only noted: whoever released may be in the middle of something. Who comes later asks the pool. */
@@ -83,8 +84,16 @@ static void on_buffer_space(void *ctx)
 {
     struct server *s = ctx;
 
-    if (s->budget_head == NULL && s->memory_waiters == NULL && !tier_waits(s->tier))
+    if (s->budget_head == NULL && s->memory_waiters == NULL && !streams_waiting(s->streams))
         return;
+    s->space_freed = true;
+    server_wake(s);
+}
+
+static void on_streams_due(void *ctx)
+{
+    struct server *s = ctx;
+
     s->space_freed = true;
     server_wake(s);
 }
@@ -321,6 +330,7 @@ static void on_timer(int fd, short what, void *arg)
             conn_resume(c); /* those that waited for a short start are told now */
     if (s->timer_ticks % TIMEOUT_TICKS == 0) {
         memory_sample(s);
+        streams_check(s->streams);
         keep_ballast(s);
         listener_resume(s); /* descriptors may have been freed elsewhere */
         conn_check_timeouts(s, s->turn_us);
@@ -493,7 +503,8 @@ int server_start(struct server *s, char *detail)
                           .ctx = s};
     s->write = write_new(s);
     s->tier = tier_new(s->store, s->pool);
-    if (s->write == NULL || s->tier == NULL)
+    s->streams = streams_new(s->store, s->pool, s->value_max, on_streams_due, s);
+    if (s->write == NULL || s->tier == NULL || s->streams == NULL)
         return ERR_NOMEM;
     buf_pool_set_hooks(s->pool, on_reclaim, on_buffer_space, s);
     err = open_log(s, &state, detail);
@@ -505,11 +516,9 @@ int server_start(struct server *s, char *detail)
     return err;
 }
 
-void server_free(struct server *s)
+/* What their replies refer to is given back. */
+static void close_all(struct server *s)
 {
-    if (s == NULL)
-        return;
-    listener_close_all(s);
     while (s->conns != NULL)
         conn_close(s->conns, "shutdown");
     conn_reap(s);
@@ -521,8 +530,26 @@ void server_free(struct server *s)
         c->dirty = c->ready = false;
         conn_reap(s);
     }
-    log_close(s->log); /* this and the store: of a start that was refused */
+}
+
+static void free_readers(struct server *s)
+{
+    if (s->pool != NULL)
+        buf_pool_set_hooks(s->pool, NULL, NULL, NULL);
+    streams_free(s->streams);
     tier_free(s->tier);
+    s->streams = NULL;
+    s->tier = NULL;
+}
+
+void server_free(struct server *s)
+{
+    if (s == NULL)
+        return;
+    listener_close_all(s);
+    close_all(s);
+    log_close(s->log); /* this and the store: of a start that was refused */
+    free_readers(s);
     write_free(s->write);
     store_close(s->store, false);
     stats_free(s);
@@ -567,7 +594,7 @@ static void serve_waiters(struct server *s)
 {
     if (s->space_freed) {
         s->space_freed = false;
-        tier_on_space(s->tier); /* loads before stores */
+        streams_run(s->streams); /* loads before stores */
         request_memory_available(s);
         conn_budget_available(s);
     }
@@ -632,12 +659,28 @@ void server_request_stop(struct server *s, bool now)
     server_wake(s);
 }
 
+static bool loads_idle(const struct server *s)
+{
+    return tier_idle(s->tier) && streams_idle(s->streams) && s->rebuild_reads == 0;
+}
+
+/* Its replies have left, or its client takes nothing of them. */
+static bool served(const struct conn *c)
+{
+    bool unsent = evbuffer_get_length(c->out) > 0;
+    bool stalled = c->server->turn_us - c->last_progress_us >= STOP_STALL_US;
+
+    if (unsent && stalled && (c->head == NULL || c->head->pace != NULL))
+        return true;
+    return c->head == NULL && !c->dirty && !unsent;
+}
+
 static bool all_idle(const struct server *s)
 {
-    if (!write_idle(s->write) || !tier_idle(s->tier) || !stage_idle(store_stage(s->store)))
+    if (!write_idle(s->write) || !stage_idle(store_stage(s->store)))
         return false;
     for (const struct conn *c = s->conns; c != NULL; c = c->next)
-        if (c->head != NULL || c->dirty || evbuffer_get_length(c->out) > 0)
+        if (!served(c))
             return false;
     return true;
 }
@@ -681,20 +724,17 @@ static void stop_parts(struct server *s)
         log_close(s->log);
         s->log = NULL;
     }
-    while (s->conns != NULL)
-        conn_close(s->conns, "shutdown");
-    conn_reap(s);
-    request_replies_left(s);
-    while (!tier_idle(s->tier) || !stage_idle(store_stage(s->store)) || s->rebuild_reads > 0) {
+    close_all(s);
+    while (!loads_idle(s) || !stage_idle(store_stage(s->store))) {
         wait_for_others(s);
         stage_pump(store_stage(s->store));
-        tier_on_space(s->tier);
+        streams_run(s->streams);
         request_memory_available(s);
         request_run_turn(s);
     }
     write_cancel(s->write);
-    tier_free(s->tier);
-    s->tier = NULL;
+    streams_run(s->streams); /* what was closed last goes */
+    free_readers(s);
     store_close(s->store, clean);
     s->store = NULL;
 }

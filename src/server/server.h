@@ -21,6 +21,7 @@
 #include "metric/metric.h"
 #include "server/conn.h"
 #include "server/stats.h"
+#include "server/stream.h"
 #include "server/tier.h"
 #include "server/write.h"
 #include "store/datadir.h"
@@ -50,6 +51,7 @@ struct server {
     struct log *log;
     struct write *write;
     struct tier *tier;
+    struct streams *streams;
     struct metrics metrics;
     struct slowlog *slowlog; /* stats.c */
     struct latency *latency; /* stats.c */

@@ -1,11 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* Two hash maps by payload id: kept buffers (CLOCK ring) and loads under way (whole payloads only).
+/* Two hash maps by payload id: kept buffers (CLOCK ring) and loads under way.
  *
- * A whole-value read first looks for a kept buffer, then joins a load of the same payload that is
- * under way, then starts one. A range read is served from a kept buffer, else it reads just the
- * covering chunks into a buffer of its own that is not kept. A load that finds no room in the
- * budget waits in a FIFO; tier_on_space starts them again, ahead of uploads (loads before stores).
- * From its first moment a load pins its volume, so the payload it was asked for cannot go.
+ * A reader first looks for a kept buffer (tier_find), then joins a load of the same payload that is
+ * under way, then starts one. A load never waits for memory: it has its buffer when it starts, or
+ * tier_load says ERR_AGAIN and the reader does without (value.c streams).
  */
 #include "server/tier.h"
 
@@ -23,20 +21,18 @@ struct item { /* a kept buffer */
     struct item *prev, *next; /* the ring */
 };
 
-struct tier_wait {
-    struct tier_wait *next;
+struct wait { /* one reader */
+    struct wait *next;
     tier_cb cb;
     void *ctx;
 };
 
 struct load {
-    struct map_node node; /* in loads when whole */
+    struct map_node node;
     struct payload_id id;
     struct tier *tier;
     struct payload_read read;
-    bool whole, pinned;
-    struct tier_wait *waits, **waits_tail;
-    struct load *queue_next; /* waits for memory */
+    struct wait *waits, **waits_tail;
 };
 
 struct tier {
@@ -44,8 +40,7 @@ struct tier {
     struct buf_pool *pool;
     struct map items, loads;
     struct item *hand;
-    struct load *queue, **queue_tail;
-    unsigned under_way;
+    size_t loading; /* bytes */
     struct tier_stats stats;
 };
 
@@ -72,7 +67,6 @@ struct tier *tier_new(struct store *store, struct buf_pool *pool)
         return NULL;
     t->store = store;
     t->pool = pool;
-    t->queue_tail = &t->queue;
     map_init(&t->items, item_key);
     map_init(&t->loads, load_key);
     return t;
@@ -99,7 +93,7 @@ void tier_free(struct tier *t)
 {
     if (t == NULL)
         return;
-    ASSERT(t->under_way == 0);
+    ASSERT(map_count(&t->loads) == 0);
     while (t->hand != NULL)
         drop(t, t->hand);
     map_fini(&t->items, NULL, NULL);
@@ -111,9 +105,12 @@ struct buf *tier_find(struct tier *t, struct payload_id id)
 {
     struct item *it = (struct item *)(void *)map_get(&t->items, slice_of(&id, sizeof(id)));
 
-    if (it == NULL)
+    if (it == NULL) {
+        t->stats.misses++;
         return NULL;
+    }
     it->referenced = true;
+    t->stats.hits++;
     return it->buf;
 }
 
@@ -162,166 +159,95 @@ bool tier_reclaim(struct tier *t)
 
 /* ---- loads ------------------------------------------------------------------------------- */
 
-static void free_load(struct load *l)
-{
-    if (l->whole)
-        map_remove(&l->tier->loads, slice_of(&l->id, sizeof(l->id)));
-    free(l);
-}
-
-static void answer(struct load *l, int err)
-{
-    struct tier_wait *w = l->waits;
-
-    while (w != NULL) {
-        struct tier_wait *next = w->next;
-
-        w->cb(w->ctx, err, l->read.buf, l->read.first);
-        free(w);
-        w = next;
-    }
-    l->waits = NULL;
-}
-
 static void on_read(struct payload_read *r)
 {
     struct load *l = (struct load *)((char *)r - offsetof(struct load, read));
     struct tier *t = l->tier;
-    struct buf *buf = r->buf;
+    struct wait *w = l->waits;
 
-    ASSERT(t->under_way > 0);
-    t->under_way--;
-    if (r->err != 0)
+    map_remove(&t->loads, slice_of(&l->id, sizeof(l->id)));
+    t->loading -= r->buf->space;
+    if (r->err == 0)
+        tier_keep(t, l->id, r->buf);
+    else
         t->stats.load_errors++;
-    else if (l->whole)
-        tier_keep(t, l->id, buf);
-    t->stats.load_bytes += r->err == 0 ? r->have : 0;
-    answer(l, r->err);
-    free_load(l);
-    buf_unref(buf);
-}
+    t->stats.load_bytes += r->have;
+    while (w != NULL) {
+        struct wait *next = w->next;
 
-static void unpin(struct tier *t, struct load *l)
-{
-    if (l->pinned)
-        volumes_unpin(store_volumes(t->store), l->read.place.volume);
-    l->pinned = false;
-}
-
-/* false: no room yet. */
-static bool try_start(struct tier *t, struct load *l)
-{
-    struct payload_read *r = &l->read;
-    size_t size = payload_read_size(r->length, r->offset, r->count);
-    int err = l->pinned ? buf_get(t->pool, size, &r->buf) : ERR_CORRUPT;
-
-    if (err == ERR_AGAIN)
-        return false;
-    if (err == 0) {
-        r->done = on_read;
-        err = store_read(t->store, r); /* takes a pin of its own */
-        if (err == 0) {
-            unpin(t, l);
-            t->under_way++;
-            t->stats.loads++;
-            return true;
-        }
-        buf_unref(r->buf);
-        r->buf = NULL;
+        w->cb(w->ctx, r->err, r->buf);
+        free(w);
+        w = next;
     }
-    t->stats.load_errors++;
-    unpin(t, l);
-    answer(l, err);
-    free_load(l);
-    return true;
+    buf_unref(r->buf);
+    free(l);
 }
 
-void tier_on_space(struct tier *t)
-{
-    while (t->queue != NULL) {
-        struct load *l = t->queue;
-        struct load *next = l->queue_next;
-
-        if (!try_start(t, l))
-            return;
-        t->queue = next;
-        t->stats.waiting--;
-        if (next == NULL)
-            t->queue_tail = &t->queue;
-    }
-}
-
-static struct load *new_load(struct tier *t, struct slice key, const struct record *r,
-                             uint64_t offset, uint64_t count)
+static int start(struct tier *t, struct slice key, const struct record *rec, struct load **out)
 {
     struct load *l = calloc(1, sizeof(*l));
+    struct payload_read *r;
+    int err;
 
     if (l == NULL)
-        return NULL;
+        return ERR_NOMEM;
+    r = &l->read;
     l->tier = t;
-    l->id = r->payload;
-    l->whole = offset == 0 && count == r->length;
+    l->id = rec->payload;
     l->waits_tail = &l->waits;
-    l->read.place = r->place;
-    l->read.id = r->payload;
-    l->read.length = r->length;
-    l->read.digest = r->digest;
-    l->read.offset = offset;
-    l->read.count = count;
-    memcpy(l->read.key, key.ptr, key.len);
-    l->read.key_len = key.len;
-    l->pinned = volumes_pin(store_volumes(t->store), r->place.volume, r->place.generation,
-                            &l->read.vio) == 0;
-    return l;
+    r->place = rec->place;
+    r->id = rec->payload;
+    r->length = r->count = rec->length;
+    r->digest = rec->digest;
+    r->key_len = key.len;
+    memcpy(r->key, key.ptr, key.len);
+    r->done = on_read;
+    err = buf_get(t->pool, r->length, &r->buf);
+    if (err == 0)
+        err = store_read(t->store, r);
+    if (err != 0) {
+        buf_unref(r->buf);
+        free(l);
+        return err;
+    }
+    map_put(&t->loads, &l->node);
+    t->loading += r->buf->space;
+    t->stats.loads++;
+    *out = l;
+    return 0;
 }
 
-void tier_load(struct tier *t, struct slice key, const struct record *r, uint64_t offset,
-               uint64_t count, tier_cb cb, void *ctx)
+int tier_load(struct tier *t, struct slice key, const struct record *r, tier_cb cb, void *ctx)
 {
-    struct buf *kept = tier_find(t, r->payload);
-    struct tier_wait *w;
-    struct load *l = NULL;
+    struct load *l =
+        (struct load *)(void *)map_get(&t->loads, slice_of(&r->payload, sizeof(r->payload)));
+    struct wait *w = calloc(1, sizeof(*w));
+    int err = w == NULL ? ERR_NOMEM : 0;
 
-    if (kept != NULL) {
-        t->stats.hits++;
-        cb(ctx, 0, kept, 0);
-        return;
-    }
-    t->stats.misses++;
-    w = calloc(1, sizeof(*w));
-    if (w != NULL && offset == 0 && count == r->length)
-        l = (struct load *)(void *)map_get(&t->loads, slice_of(&r->payload, sizeof(r->payload)));
-    if (w != NULL && l == NULL) {
-        l = new_load(t, key, r, offset, count);
-        if (l != NULL) {
-            if (l->whole)
-                map_put(&t->loads, &l->node);
-            l->queue_next = NULL;
-            *t->queue_tail = l;
-            t->queue_tail = &l->queue_next;
-            t->stats.waiting++;
-        }
-    }
-    if (w == NULL || l == NULL) {
+    ASSERT(r->kind == RECORD_SLAB && key.len <= RECORD_KEY_MAX);
+    if (err == 0 && l == NULL)
+        err = start(t, key, r, &l);
+    if (err != 0) {
+        if (err != ERR_AGAIN)
+            t->stats.load_errors++;
         free(w);
-        cb(ctx, ERR_NOMEM, NULL, 0);
-        return;
+        return err;
     }
     w->cb = cb;
     w->ctx = ctx;
     *l->waits_tail = w;
     l->waits_tail = &w->next;
-    tier_on_space(t);
+    return 0;
 }
 
-bool tier_waits(const struct tier *t)
+size_t tier_loading(const struct tier *t)
 {
-    return t != NULL && t->queue != NULL;
+    return t->loading;
 }
 
 bool tier_idle(const struct tier *t)
 {
-    return t->under_way == 0 && t->queue == NULL;
+    return map_count(&t->loads) == 0;
 }
 
 void tier_get_stats(const struct tier *t, struct tier_stats *out)

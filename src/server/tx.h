@@ -33,7 +33,8 @@ struct request *tx_command_at(struct request *rq, uint32_t op);
 uint64_t tx_mod_of(struct server *s, struct slice key);
 /* Nothing more will happen to the children of an EXEC; does nothing for other requests. */
 void tx_end(struct request *rq);
-/* Called when the last hold of an EXEC is gone; does nothing for other requests. */
-void tx_join(struct request *rq);
+/* The last hold of an EXEC is gone: its reply is put together. False: a value in it is being sent;
+ * it is called again when the hold that was taken for that is gone. */
+bool tx_join(struct request *rq);
 
 #endif

@@ -68,6 +68,9 @@ struct payload_read {
     uint8_t key[RECORD_KEY_MAX];
     size_t key_len;
     struct buf *buf; /* whole chunks that cover the range land here */
+    /* NULL: the header is read with the range and checked. Else the chunk digests of a payload with
+     * this id and digest, from a header that was: only chunks are read. Valid until done. */
+    const uint64_t *digests;
     /* out */
     uint64_t first; /* value offset of buf_payload()[0] */
     uint64_t have;  /* verified bytes there */
@@ -78,6 +81,8 @@ struct payload_read {
 
 /* Buffer length needed for a range: the covering chunks (cut at the end of the value). */
 uint64_t payload_read_size(uint64_t length, uint64_t offset, uint64_t count);
+/* After a done(0) that read the header: its list, for the reads that follow. */
+void payload_read_digests(const struct payload_read *r, uint64_t out[PAYLOAD_CHUNKS_MAX]);
 
 /* Pins and submits. r->place … r->buf, r->done set by the caller. 0: done comes exactly once.
  * ERR_CORRUPT: the volume is gone: no done. */

@@ -4,7 +4,9 @@
  * Happy path: the loop pins the volume and submits; a read worker reads the header page and the
  * chunks that cover the range straight into the buffer (one read when the range starts at 0, as
  * header and payload are neighbours in the slot and in the buffer), compares the header with the
- * record, each chunk with its digest, and done() runs on the loop.
+ * record, each chunk with its digest, and done() runs on the loop. A value that is read part by
+ * part has its header read once: the list of digests is bound to the record by its own digest, so
+ * it proves every later chunk, wherever the payload lies by then.
  *
  * Failure modes: the slot was recycled, damaged or never written: ERR_CORRUPT, for the caller a
  * counted miss. The device failed: ERR_IO. Nothing else is ever handed out: buf_payload() counts
@@ -35,6 +37,20 @@ uint64_t payload_read_size(uint64_t length, uint64_t offset, uint64_t count)
     return (end < length ? end : length) - first;
 }
 
+static void list_digests(const struct payload_read *r, uint64_t chunks, uint64_t *out)
+{
+    for (uint32_t i = 0; i < chunks; i++)
+        out[i] = payload_header_digest(r->buf->mem, i);
+}
+
+void payload_read_digests(const struct payload_read *r, uint64_t out[PAYLOAD_CHUNKS_MAX])
+{
+    uint64_t size = payload_chunk_size(r->length);
+
+    ASSERT(r->err == 0 && r->digests == NULL);
+    list_digests(r, (r->length + size - 1) / size, out);
+}
+
 /* --- worker ------------------------------------------------------------------------------- */
 
 /* One vector: the reads here are contiguous in memory. */
@@ -49,41 +65,42 @@ static int read_run(const struct payload_read *r, uint8_t *to, uint64_t len, uin
 static int read_bytes(const struct payload_read *r, uint64_t want)
 {
     uint64_t padded = buf_padded(want);
-    int err;
+    int err = 0;
 
-    if (r->first == 0 || want == 0)
+    if (r->digests == NULL && (r->first == 0 || want == 0))
         return read_run(r, r->buf->mem, PAYLOAD_HEADER + padded, 0);
-    err = read_run(r, r->buf->mem, PAYLOAD_HEADER, 0);
+    if (r->digests == NULL)
+        err = read_run(r, r->buf->mem, PAYLOAD_HEADER, 0);
     if (err == 0)
         err = read_run(r, buf_payload(r->buf), padded, PAYLOAD_HEADER + r->first);
     return err;
 }
 
 /* The header is that of the record's payload and lists digests that add up to the record's. */
-static int check_header(const struct payload_read *r, struct payload_header *h)
+static int check_header(const struct payload_read *r, uint64_t digests[PAYLOAD_CHUNKS_MAX])
 {
-    uint64_t digests[PAYLOAD_CHUNKS_MAX];
-    int err = payload_header_decode(r->buf->mem, h);
+    struct payload_header h;
+    int err = payload_header_decode(r->buf->mem, &h);
 
     if (err != 0)
         return ERR_CORRUPT;
-    if (memcmp(h->uuid, r->vio.uuid, sizeof(h->uuid)) != 0 || !place_eq(h->place, r->place) ||
-        !payload_id_eq(h->id, r->id) || !slice_eq(h->key, slice_of(r->key, r->key_len)) ||
-        h->length != r->length || h->digest != r->digest)
+    if (memcmp(h.uuid, r->vio.uuid, sizeof(h.uuid)) != 0 || !place_eq(h.place, r->place) ||
+        !payload_id_eq(h.id, r->id) || !slice_eq(h.key, slice_of(r->key, r->key_len)) ||
+        h.length != r->length || h.digest != r->digest)
         return ERR_CORRUPT;
-    for (uint32_t i = 0; i < h->chunks; i++)
-        digests[i] = payload_header_digest(r->buf->mem, i);
-    return payload_digest_total(digests, h->chunks) == r->digest ? 0 : ERR_CORRUPT;
+    list_digests(r, h.chunks, digests);
+    return payload_digest_total(digests, h.chunks) == r->digest ? 0 : ERR_CORRUPT;
 }
 
-static int check_chunks(const struct payload_read *r, const struct payload_header *h, uint64_t want)
+static int check_chunks(const struct payload_read *r, const uint64_t *digests, uint64_t want)
 {
-    uint32_t chunk = (uint32_t)(r->first / h->chunk);
+    uint64_t size = payload_chunk_size(r->length);
+    uint64_t chunk = r->first / size;
 
-    for (uint64_t at = 0; at < want; at += h->chunk, chunk++) {
-        uint64_t len = want - at < h->chunk ? want - at : h->chunk;
+    for (uint64_t at = 0; at < want; at += size, chunk++) {
+        uint64_t len = want - at < size ? want - at : size;
 
-        if (hash64(buf_payload(r->buf) + at, len) != payload_header_digest(r->buf->mem, chunk))
+        if (hash64(buf_payload(r->buf) + at, len) != digests[chunk])
             return ERR_CORRUPT;
     }
     return 0;
@@ -93,13 +110,13 @@ static void work(struct job *job)
 {
     struct payload_read *r = (struct payload_read *)(void *)job;
     uint64_t want = payload_read_size(r->length, r->offset, r->count);
-    struct payload_header h;
+    uint64_t digests[PAYLOAD_CHUNKS_MAX];
 
     r->err = read_bytes(r, want);
+    if (r->err == 0 && r->digests == NULL)
+        r->err = check_header(r, digests);
     if (r->err == 0)
-        r->err = check_header(r, &h);
-    if (r->err == 0)
-        r->err = check_chunks(r, &h, want);
+        r->err = check_chunks(r, r->digests != NULL ? r->digests : digests, want);
     r->have = r->err == 0 ? want : 0;
 }
 

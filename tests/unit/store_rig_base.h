@@ -18,6 +18,7 @@ static unsigned rig_threads; /* 0: stepped */
 static uint64_t rig_max_store = 64 * MIB, rig_volume_size = VOLUME_SIZE;
 static bool (*rig_propose_evict)(void *ctx, struct slice key, uint64_t mod);
 static void (*rig_after_turn)(void); /* what else a loop turn does */
+static const struct io_ops *rig_io = &io_system;
 
 static struct {
     const char *dir;
@@ -56,7 +57,7 @@ static inline int try_open(void)
         .dir = node.dir,
         .node = 1,
         .uuid = "fixed store uuid",
-        .io = &io_system,
+        .io = rig_io,
         .inbox = node.inbox,
         .clock = &node.clock,
         .pool = node.pool,

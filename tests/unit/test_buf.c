@@ -116,6 +116,30 @@ TEST(references)
     buf_pool_free(p);
 }
 
+TEST(what_is_lent_counts_once)
+{
+    struct buf_pool *p = hooked(16 * MIB);
+    struct buf *a = get(p, MIB), *b = get(p, 100);
+    size_t space = a->space;
+
+    CHECK_EQ_U64(buf_pool_lent(p), 0);
+    CHECK_EQ_PTR(buf_lend(a), a);
+    buf_lend(a);
+    buf_lend(b);
+    CHECK_EQ_U64(buf_pool_lent(p), a->space + b->space);
+    buf_return(a);
+    buf_return(b);
+    CHECK_EQ_U64(buf_pool_lent(p), space);
+    buf_unref(a); /* the borrower is the last */
+    CHECK_EQ_U64(buf_pool_used(p), space + b->space);
+    buf_return(a);
+    CHECK_EQ_U64(buf_pool_lent(p), 0);
+    CHECK_EQ_U64(buf_pool_used(p), b->space);
+    buf_return(NULL);
+    buf_unref(b);
+    buf_pool_free(p);
+}
+
 TEST(a_released_buffer_is_used_again)
 {
     struct buf_pool *p = buf_pool_new(16 * MIB);
