@@ -192,7 +192,7 @@ deps:
 
 # ---- targets ----------------------------------------------------------------------------------
 
-.PHONY: all run unit test check format fuzz torture bench demo install uninstall clean help
+.PHONY: all run unit test golden check format fuzz torture bench demo install uninstall clean help
 
 ## all: the server, the tools and the library (default)
 all: $(call server,$(CFG)) $(call utils,$(CFG)) $(BUILD)/$(CFG)/libsldmkv.a
@@ -214,13 +214,13 @@ unit: $(call named,$(call unit,$(TEST_CFG)))
 
 # With a sanitizer: the suites that exercise our C code; Python packages and the demo add nothing.
 # The connector is tested with torch and the newest redis-py, and once more with the oldest.
-SUITES := tests/deps tests/server tests/crash tests/fault tests/utils tests/client \
+SUITES := tests/deps tests/server tests/compat tests/crash tests/fault tests/utils tests/client \
 	tests/client/test_redis_py.py@redis43 tests/client/test_lmcache.py@lmcache \
 	vllm_connector/tests@demo vllm_connector/tests@redis43
 # A death finds no more under a sanitizer than without: one of each kind, for what recovery does.
 SAN_CRASHES := SLDMKV_HITS=1 SLDMKV_KILLS=8 SLDMKV_DAMAGES=1
 # The tools have one thread, and client libraries bring no new ones to the server.
-SAN_SUITES_asan := tests/server tests/crash tests/utils tests/client
+SAN_SUITES_asan := tests/server tests/compat tests/crash tests/utils tests/client
 SAN_SUITES_tsan := tests/server tests/crash
 suites := $(foreach s,$(if $(SAN),$(SAN_SUITES_$(CFG)),$(SUITES)),$(if $(wildcard $(firstword $(subst @, ,$s))),$s))
 venvs := $(patsubst %,$(BUILD)/venv%/ready,$(if $(SAN),,-redis43 -demo -lmcache)) $(BUILD)/venv/ready
@@ -237,6 +237,10 @@ export SLDMKV_DEMO_PYTHON = $(SLDMKV_BUILD)/venv-demo/bin/python
 test: $(call unit,$(TEST_CFG)) $(call server,$(CFG)) $(call utils,$(CFG)) \
 		$(call server,$(TEST_CFG)) $(venvs) $(BUILD)/bin/redis-server $(BUILD)/tests/inject.so
 	$(Q)$(if $(SAN),$(SAN_CRASHES)) tests/run.sh $(if $(SAN),-s) $(call unit,$(TEST_CFG)) -- $(suites)
+
+## golden: make tests/compat's files of format 1 anew; a released format has its files for ever
+golden: $(call server,release) $(BUILD)/debug/tests/test_formats $(BUILD)/venv/ready
+	$(Q)$(BUILD)/venv/bin/python tests/compat/make.py
 
 # Loaded into the release server, so in no configuration's flags; fortified calls have other names.
 $(BUILD)/tests/inject.so: tests/fault/inject.c | deps

@@ -3,7 +3,7 @@
  *
  * Purpose   golden_is() compares what an encoder gave with the bytes on file and hands those back
  *           for the decoder. With SLDMKV_GOLDEN=write in the environment the file is made anew
- *           instead, which only a new format may do: tests/compat/README
+ *           instead: `make golden`, which only a format that is not released may do
  * Owner     what golden_is returns is static memory, valid until the next call
  * Limits    GOLDEN_MAX bytes a section
  */
