@@ -43,6 +43,8 @@ static void write_file(const char *path, const char *text)
         return;
     if (write(fd, text, len) == (ssize_t)len)
         (void)fsync(fd);
+    else
+        unlink(path); /* a full disk: an empty mark would refuse a sound store */
     close(fd);
 }
 
