@@ -4,11 +4,12 @@
  *
  * EVICT, logical, the leader's, through the log: live bytes near the limit. A hand goes around the
  * volumes, oldest first, and within one in the order written (the header chain); a volume it has
- * passed is the youngest. Keys that are leased stay. Keys hit since they were written, or since the
- * hand passed, stay once more and lose the mark, but for each byte evicted only SPARED_PER_EVICTED
- * are saved that way: no write waits until the hand has been everywhere. Others are proposed for
- * eviction until what is left would be below the goal. This is FIFO with re-insertion (CLOCK),
- * equal to LRU on real traces (DESIGN §6).
+ * passed is the youngest, the one that writes fill is not visited. Keys that are leased stay. Keys
+ * hit since they were written, or since the hand passed, stay once more and lose the mark, but for
+ * each byte evicted only SPARED_PER_EVICTED are saved that way: no write waits until the hand has
+ * been everywhere. Others are proposed for eviction until what is left would be below the goal.
+ * This is FIFO with re-insertion (CLOCK), equal to LRU on real traces (DESIGN §6). A key is
+ * condemned from its proposal on: nobody is told any more that it is there to stay (lease.h).
  *
  * MOVE, physical, every node's own: FREE volumes are short and no file may be added. compact.c
  * empties the volume with the least in it; what the hand spared comes to lie in a new one. If MOVE

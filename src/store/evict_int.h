@@ -20,9 +20,10 @@ bool evict_expired(struct store *s, struct slice key, const struct record *r);
 bool evict_propose(struct store *s, struct slice key, uint64_t mod);
 void evict_tell_waiters(struct store *s); /* writes that wait ask again */
 
-/* mover.c: at most MOVER_MAX keys and MOVER_BYTES (or one key) under way. */
-#define MOVER_MAX 16
-#define MOVER_BYTES ((uint64_t)8 << 20)
+/* mover.c: at most MOVER_MAX keys and MOVER_BYTES (or an eighth of the pool, or one key) under way:
+ * enough that a write job is full, and the next is read meanwhile. */
+#define MOVER_MAX 64
+#define MOVER_BYTES (2 * (uint64_t)STAGE_JOB_BYTES)
 struct mover;
 struct mover *mover_new(struct store *s);
 void mover_free(struct mover *m);

@@ -180,6 +180,14 @@ static int get_buf(struct mover *m, uint64_t length, struct buf **out)
     return 0;
 }
 
+/* Clients need the pool, too. */
+static uint64_t bytes_max(const struct mover *m)
+{
+    uint64_t part = buf_pool_limit(m->s->config.pool) / 8;
+
+    return part < MOVER_BYTES ? part : MOVER_BYTES;
+}
+
 int mover_start(struct mover *m, struct slice key, const struct record *r)
 {
     struct move *mv = NULL;
@@ -190,7 +198,7 @@ int mover_start(struct mover *m, struct slice key, const struct record *r)
     for (unsigned i = 0; i < MOVER_MAX && mv == NULL; i++)
         if (!m->moves[i].used)
             mv = &m->moves[i];
-    if (mv == NULL || (m->active > 0 && m->bytes + r->length > MOVER_BYTES))
+    if (mv == NULL || (m->active > 0 && m->bytes + r->length > bytes_max(m)))
         return ERR_AGAIN;
     fill(mv, key, r);
     err = get_buf(m, r->length, &mv->read.buf);

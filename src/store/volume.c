@@ -585,7 +585,7 @@ bool volumes_oldest(const struct volumes *v, struct volume_row *out, uint64_t *t
     for (size_t i = 0; i < v->count; i++) {
         const struct volume *vol = v->list[i];
 
-        if (vol->live_records > 0 && volume_has_file(vol) &&
+        if (vol->live_records > 0 && volume_has_file(vol) && vol != v->open[0] &&
             (best == NULL || vol->turn < best->turn))
             best = vol;
     }

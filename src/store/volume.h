@@ -122,8 +122,9 @@ int volumes_recover(struct volumes *v, uint64_t *max_applied);
  * emptiest: the one with the least live bytes of those that MOVE would win something from: SEALED,
  *   none of its slots still being filled, half empty or with holes of 1/VOLUME_GAIN_PART, and not
  *   shunned. shun: it could not be emptied; forgotten when one of its records goes
- * oldest: with live records and a file, the one that was opened or passed first. pass: if it is
- *   there, it is the youngest now. Volumes opened or passed later have a later turn
+ * oldest: with live records and a file, the one that was opened or passed first; never the one that
+ *   writes fill: what was stored a moment ago is there. pass: if it is there, it is the youngest
+ *   now. Volumes opened or passed later have a later turn
  * volumes_move_room: bytes that MOVEs can surely be given now */
 bool volumes_emptiest(const struct volumes *v, struct volume_row *out);
 void volumes_shun(struct volumes *v, uint32_t number);

@@ -143,6 +143,25 @@ TEST(everything_leased_is_refused_until_a_lease_ends)
     stop();
 }
 
+/* Where everything else is leased, the newest key is the only one to take; not before its client
+ * could look at it. */
+TEST(what_was_stored_a_moment_ago_is_there)
+{
+    unsigned n = 0;
+    int err;
+
+    evict_start();
+    while ((err = put(name_of("k", n), MIB, n)) == 0) {
+        turns(50);
+        CHECK(is_there("k", n));
+        lease_for(name_of("k", n), LEASE_MS);
+        n++;
+    }
+    CHECK_EQ_INT(err, ERR_FULL);
+    CHECK_EQ_U64(count_there("k", 0, n), n);
+    stop();
+}
+
 TEST(a_full_store_can_always_shrink)
 {
     unsigned n;
