@@ -725,6 +725,7 @@ static void stop_parts(struct server *s)
         s->log = NULL;
     }
     close_all(s);
+    store_stop(s->store);
     while (!loads_idle(s) || !stage_idle(store_stage(s->store))) {
         wait_for_others(s);
         stage_pump(store_stage(s->store));

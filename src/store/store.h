@@ -58,6 +58,8 @@ struct store_counts {
 int store_open(const struct store_config *c, struct store **out, struct index_state *state,
                char *detail);
 int store_recover(struct store *s, uint64_t *max_applied, char *detail);
+/* Before the last turns without store_step: no payload waits for room or is moved any more. */
+void store_stop(struct store *s);
 /* Final checkpoint with the clean flag (waits, draining the inbox), workers joined. */
 void store_close(struct store *s, bool clean);
 

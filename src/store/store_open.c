@@ -202,7 +202,7 @@ static bool need_space(void *ctx)
 {
     struct store *s = ctx;
 
-    return evict_want_slot(s->evict);
+    return !s->closing && evict_want_slot(s->evict);
 }
 
 static uint64_t now_ms(void *ctx)
@@ -377,7 +377,11 @@ static bool is_busy(const struct store *s)
            checkpoint_is_running(s);
 }
 
-/* Nothing new is admitted any more; payloads that wait for room will not get it. */
+void store_stop(struct store *s)
+{
+    s->closing = true;
+}
+
 static void settle(struct store *s)
 {
     uint64_t until_us = store_now_us(s) + CLOSE_WAIT_US;
@@ -405,8 +409,8 @@ void store_close(struct store *s, bool clean)
 
     if (s == NULL)
         return;
+    store_stop(s);
     settle(s);
-    s->closing = true;
     if (clean) {
         durable = s->frozen == NULL || checkpoint_now(s, false);
         durable = durable && checkpoint_now(s, true);

@@ -478,7 +478,6 @@ static void bury(void)
         abandon();
         return;
     }
-    store_set_evicting(node.server->store, false); /* nobody waits for room any more */
     end_server();
 }
 

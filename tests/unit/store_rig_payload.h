@@ -18,27 +18,37 @@ static inline void on_staged(struct stage_req *r)
 
 #define STAGE_TURNS 1000
 
-/* A value of `len` bytes that depend on `seed`, as its client would send it; 0 or the stage's
- * error. */
-static inline int try_large(const char *key, size_t len, unsigned seed, uint64_t expire_ms)
+/* A value of `len` bytes that depend on `seed`, as its client would send it. Its digest. */
+static inline uint64_t submit_large(struct staged *st, const char *key, size_t len, unsigned seed)
 {
-    struct staged *st = calloc(1, sizeof(*st));
-    struct record r = {.kind = RECORD_SLAB, .length = len, .expire_ms = expire_ms};
     struct buf *b;
-    int err;
+    uint64_t digest;
 
+    memset(st, 0, sizeof(*st));
     CHECK_EQ_INT(buf_get(node.pool, len, &b), 0);
     for (size_t i = 0; i < len; i++)
         buf_payload(b)[i] = (uint8_t)((i * 31 + seed) >> (i % 5));
     payload_digest_begin(&st->digest, len);
     payload_digest_update(&st->digest, buf_payload(b), len);
-    r.digest = payload_digest_end(&st->digest, buf_payload(b));
+    digest = payload_digest_end(&st->digest, buf_payload(b));
     st->req.buf = b;
     st->req.digest = &st->digest;
     st->req.key_len = strlen(key);
     memcpy(st->req.key, key, st->req.key_len);
     st->req.done = on_staged;
     stage_submit(store_stage(node.store), &st->req);
+    buf_unref(b); /* the stage has its own reference */
+    return digest;
+}
+
+/* 0 or the stage's error. */
+static inline int try_large(const char *key, size_t len, unsigned seed, uint64_t expire_ms)
+{
+    struct staged *st = calloc(1, sizeof(*st));
+    struct record r = {.kind = RECORD_SLAB, .length = len, .expire_ms = expire_ms};
+    int err;
+
+    r.digest = submit_large(st, key, len, seed);
     for (int i = 0; i < STAGE_TURNS && !st->over; i++)
         turn();
     CHECK(st->over);
@@ -51,7 +61,6 @@ static inline int try_large(const char *key, size_t len, unsigned seed, uint64_t
         applied();
         stage_release(store_stage(node.store), r.place);
     }
-    buf_unref(b);
     free(st);
     return err;
 }

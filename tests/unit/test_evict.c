@@ -305,6 +305,36 @@ TEST(a_log_that_takes_nothing_loses_no_proposal)
     stop();
 }
 
+TEST(what_waits_for_room_is_answered_at_a_stop)
+{
+    struct staged *st = calloc(1, sizeof(*st));
+    struct place filled[64];
+    unsigned n = 0;
+
+    evict_start();
+    put_many("k", 0, 58, MIB);
+    evict_log.mode = LOG_HELD;
+    for (;;) {
+        submit_large(st, "more", 4 * MIB, 1);
+        turns(20);
+        if (!st->over)
+            break;
+        CHECK_LT_U64(n, 64);
+        filled[n++] = st->req.place; /* its record would still be in the log */
+    }
+    store_stop(node.store);
+    for (int i = 0; i < 20 && !st->over; i++) { /* as the server's last turns */
+        stage_pump(store_stage(node.store));
+        run();
+    }
+    CHECK(st->over);
+    CHECK_EQ_INT(st->req.err, ERR_FULL);
+    while (n > 0)
+        stage_release(store_stage(node.store), filled[--n]);
+    stop();
+    free(st);
+}
+
 TEST(a_key_that_changed_meanwhile_is_not_evicted)
 {
     evict_start();
