@@ -84,6 +84,14 @@ static uint64_t group_bytes(uint64_t length)
     return chunk > STREAM_GROUP_BYTES ? chunk : STREAM_GROUP_BYTES / chunk * chunk;
 }
 
+/* Chunks do not always divide STREAM_GROUP_BYTES: a longer value may have smaller groups. */
+static uint64_t largest_group(uint64_t value_max)
+{
+    uint64_t last = group_bytes(value_max);
+
+    return last > STREAM_GROUP_BYTES ? last : STREAM_GROUP_BYTES;
+}
+
 static uint64_t now_us(const struct streams *a)
 {
     return clock_mono_us(store_config(a->store)->clock);
@@ -93,7 +101,7 @@ struct streams *streams_new(struct store *store, struct buf_pool *pool, uint64_t
                             void (*wake)(void *ctx), void *ctx)
 {
     struct streams *a = calloc(1, sizeof(*a));
-    uint64_t most = group_bytes(value_max);
+    uint64_t most = largest_group(value_max);
 
     if (a == NULL)
         return NULL;

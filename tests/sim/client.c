@@ -231,6 +231,9 @@ void client_settled(void)
 
 /* ---- replies ------------------------------------------------------------------------------ */
 
+/* It took effect, and says nothing. */
+#define VALUE_LOST "UNKNOWN the write took effect"
+
 /* Answers that are about the machine, not about the keys. */
 static bool is_refusal(const struct reply *r)
 {
@@ -240,6 +243,7 @@ static bool is_refusal(const struct reply *r)
         "LOADING ",
         "TRYAGAIN ",
         "IOERR ",
+        VALUE_LOST,
         "EXECABORT ",
         "ERR out of memory",
         "ERR the key kept changing",
@@ -268,6 +272,8 @@ static void check_refusal(const struct cmd *c, const struct reply *r)
     stats.io_errors += reply_is_error(r, "IOERR");
     if (reply_is_error(r, "MISCONF"))
         fine = p->disk_full > 0 || p->write_nospc > 0 || p->log_fail > 0;
+    if (reply_is_error(r, VALUE_LOST))
+        fine = had_read_faults(c);
     if (reply_is_error(r, "IOERR"))
         fine = p->write_eio > 0 || p->sync_eio > 0 || had_read_faults(c);
     if (!fine)
@@ -386,7 +392,7 @@ static void decide(struct sock *s, struct cmd *c, struct answer *a)
 {
     const struct reply *r = &a->reply;
 
-    if (reply_is_error(r, "UNKNOWN ")) {
+    if (reply_is_error(r, "UNKNOWN the outcome")) {
         if (sim.profile.log_fail == 0 && sim.profile.log_doubt == 0)
             sim_fail("an unknown outcome without a cause");
         stats.unknown++;
@@ -395,7 +401,7 @@ static void decide(struct sock *s, struct cmd *c, struct answer *a)
         clients[s->slot].no_watch = c->kind == CMD_TX;
         return;
     }
-    if (is_refusal(r)) {
+    if (is_refusal(r) && !reply_is_error(r, VALUE_LOST)) {
         check_refusal(c, r);
         refuse(s, c);
         return;

@@ -282,6 +282,21 @@ static void a_read_that_fails_says_so(void)
     scene_expect(s, "-IOERR input/output error on the data directory, see the server log");
 }
 
+static void a_write_that_took_effect_does_not_seem_to_fail(void)
+{
+    struct sock *s = with_large_on_disk();
+
+    sim.calm = false;
+    sim.profile.read_eio = 10000;
+    scene_send(s, "SET big v XX GET");
+    scene_finish();
+    scene_expect(s, "-UNKNOWN the write took effect, but the value before it cannot be read, see "
+                    "the server log");
+    scene_send(s, "GET big");
+    scene_finish();
+    scene_expect(s, "$1\r\nv");
+}
+
 static void a_staged_header_keeps_its_texts(void)
 {
     struct sock *s;
@@ -334,6 +349,8 @@ const struct scene scenes[] = {
     {"a snapshot waits for a TICK", snapshot_behind_a_tick},
     {"a snapshot waits for a write that was answered unknown", snapshot_behind_a_doubtful_write},
     {"a read that fails says so", a_read_that_fails_says_so},
+    {"a write that took effect does not seem to fail",
+     a_write_that_took_effect_does_not_seem_to_fail},
     {"a staged header keeps its texts", a_staged_header_keeps_its_texts},
     {"a snapshot covers its marker", a_snapshot_covers_its_marker},
     {NULL, NULL},

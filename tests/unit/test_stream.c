@@ -26,14 +26,19 @@ static void on_ready(void *ctx)
     readies++;
 }
 
-static void begin(void)
+static void begin_with(uint64_t value_max)
 {
     faults = (struct rig_faults){0};
     faulty = rig_faults_io(&faults);
     rig_io = &faulty;
     start();
-    all = streams_new(node.store, node.pool, 64 * MIB, on_wake, NULL);
+    all = streams_new(node.store, node.pool, value_max, on_wake, NULL);
     CHECK(all != NULL);
+}
+
+static void begin(void)
+{
+    begin_with(64 * MIB);
 }
 
 static uint64_t pinned(void)
@@ -308,14 +313,14 @@ TEST(without_room_streams_wait_in_order)
     end();
 }
 
-TEST(the_spare_buffer_helps_those_whose_turn_it_is)
+static void check_spare(uint64_t value_max)
 {
     struct evbuffer *out = evbuffer_new();
     struct stream *first, *second, *third;
     struct buf *taken[64];
     unsigned n;
 
-    begin();
+    begin_with(value_max);
     set_large("k", 2 * GROUP, 1);
     n = hog(taken);
     first = whole("k");
@@ -348,6 +353,16 @@ TEST(the_spare_buffer_helps_those_whose_turn_it_is)
     let_go(taken, n);
     evbuffer_free(out);
     end();
+}
+
+TEST(the_spare_buffer_helps_those_whose_turn_it_is)
+{
+    check_spare(64 * MIB);
+}
+
+TEST(the_spare_buffer_holds_a_group_of_any_value)
+{
+    check_spare(192 * MIB); /* whose own groups are two chunks of 768 KiB: less than one of "k" */
 }
 
 /* ---- closing ------------------------------------------------------------------------------ */
