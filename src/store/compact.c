@@ -64,7 +64,8 @@ void compact_free(struct compact *c)
 
 static bool choose(const struct compact *c, struct volume_row *row)
 {
-    return volumes_emptiest(c->s->volumes, row) && 1;
+    return volumes_emptiest(c->s->volumes, row) &&
+           row->live_bytes <= volumes_move_room(c->s->volumes);
 }
 
 bool compact_possible(const struct compact *c)

@@ -39,6 +39,7 @@
 #define FREE_WANTED 2u        /* one for writes, one for MOVE */
 #define SPARED_PER_EVICTED 8u /* bytes at most, where everything is hit all the time */
 #define CIRCLES_MAX 3u
+#define HELD_MAX_US ((uint64_t)10 * 1000000) /* as long as one GET holds its volume */
 
 struct proposal {
     uint8_t *key; /* malloc */
@@ -61,6 +62,7 @@ struct evict {
     uint64_t circle_turn;  /* volumes with a later turn were passed this time around */
     uint64_t began_us, hopeless_until_us;
     uint64_t sweep_ms; /* what expired up to here goes first; 0: it is gone */
+    uint64_t held_since_us; /* only readers are in the way of room; 0: no */
     /* writes wait for live bytes to fall below this; 0: none */
     uint64_t waited_live;
     /* proposals under way, a ring */
@@ -378,6 +380,18 @@ static uint64_t turn_hand(struct evict *e)
 
 /* --- what to do --------------------------------------------------------------------------- */
 
+/* Where volumes wait for their readers alone nobody's key has to go, but not for ever. */
+static bool is_held(struct evict *e, const struct volumes_stats *v)
+{
+    uint64_t now_us = store_now_us(e->s);
+
+    if (v->held == 0)
+        return false;
+    if (e->held_since_us == 0)
+        e->held_since_us = now_us;
+    return now_us - e->held_since_us < HELD_MAX_US;
+}
+
 /* FREE volumes are short: recycle what is empty, else empty one, else make holes, and see what the
  * last ones have brought before more are made. */
 static void make_free(struct evict *e, const struct volumes_stats *v)
@@ -389,7 +403,7 @@ static void make_free(struct evict *e, const struct volumes_stats *v)
             checkpoint_start(s, false);
         return;
     }
-    if (compact_start(e->compact))
+    if (compact_start(e->compact) || is_held(e, v))
         return;
     if (is_hopeful(e) && !e->active && e->ring_count == 0 && v->live_records > 0) {
         uint64_t live = live_bytes(e), part = margin(s);
@@ -421,6 +435,8 @@ uint64_t evict_step(struct evict *e)
         aim_below_limit(e, 0);
     if (!s->leading)
         e->active = false;
+    if (!is_short(&v) || v.empty > 0)
+        e->held_since_us = 0;
     if (!compact_running(e->compact) && is_short(&v))
         make_free(e, &v);
     if (compact_running(e->compact))
@@ -455,7 +471,7 @@ bool evict_want_slot(struct evict *e)
     volumes_get_stats(e->s->volumes, &v);
     if (v.empty > 0)
         return !checkpoint_is_failing(e->s);
-    if (compact_running(e->compact) || compact_possible(e->compact))
+    if (v.held > 0 || compact_running(e->compact) || compact_possible(e->compact))
         return true;
     return is_hopeful(e) && v.live_records > 0;
 }

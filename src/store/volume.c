@@ -92,6 +92,11 @@ static bool is_empty(const struct volume *vol)
     return vol->state == VOLUME_SEALED && vol->live_records == 0 && vol->pins == 0;
 }
 
+static bool is_held(const struct volume *vol)
+{
+    return vol->state == VOLUME_SEALED && vol->live_records == 0 && vol->pins > 0;
+}
+
 static uint64_t usable(const struct volume *vol)
 {
     return vol->state == VOLUME_FAILED ? 0 : vol->slab.capacity;
@@ -108,6 +113,7 @@ static void count_out(struct volumes *v, const struct volume *vol)
     t->pinned -= vol->pins;
     t->capacity_bytes -= usable(vol);
     t->empty -= is_empty(vol);
+    t->held -= is_held(vol);
 }
 
 static void count_in(struct volumes *v, const struct volume *vol)
@@ -120,6 +126,7 @@ static void count_in(struct volumes *v, const struct volume *vol)
     t->pinned += vol->pins;
     t->capacity_bytes += usable(vol);
     t->empty += is_empty(vol);
+    t->held += is_held(vol);
 }
 
 void volumes_set_state(struct volumes *v, struct volume *vol, enum volume_state state)
@@ -639,6 +646,7 @@ void volumes_get_stats(const struct volumes *v, struct volumes_stats *out)
                                   .formatting = v->formatting,
                                   .can_grow = v->formatting || (v->format_err == 0 && may_grow(v)),
                                   .empty = t->empty,
+                                  .held = t->held,
                                   .capacity_bytes = t->capacity_bytes,
                                   .live_bytes = t->live_bytes,
                                   .live_records = t->live_records,

@@ -33,7 +33,7 @@ struct volume_format {
 };
 
 struct volume_totals { /* of all volumes, kept up to date; only numbers, compared bytewise */
-    uint64_t state[VOLUME_FAILED + 1], files, empty;
+    uint64_t state[VOLUME_FAILED + 1], files, empty, held;
     uint64_t live_bytes, live_records, pinned, capacity_bytes;
 };
 

@@ -279,6 +279,28 @@ TEST(without_a_slot_a_move_ends_and_writes_are_refused)
     stop();
 }
 
+TEST(nothing_is_moved_without_room_for_all_of_it)
+{
+    struct volumes *v;
+    struct volume_row *rows, before, after;
+    size_t count;
+
+    evict_start_as(false);
+    make_holes();
+    v = store_volumes(node.store);
+    CHECK(volumes_emptiest(v, &before));
+    count = volumes_rows(v, &rows);
+    for (size_t i = 0; i < count; i++)
+        if (rows[i].state == VOLUME_FREE)
+            volumes_fail(v, rows[i].number, "test");
+    free(rows);
+    turns(50);
+    CHECK(volumes_emptiest(v, &after)); /* it was not tried, and given up */
+    CHECK_EQ_U64(after.number, before.number);
+    CHECK_EQ_U64(counts().moved, 0);
+    stop();
+}
+
 TEST(a_stop_in_the_middle_of_everything)
 {
     for (unsigned steps = 0; steps < 24; steps++) {

@@ -305,6 +305,48 @@ TEST(a_log_that_takes_nothing_loses_no_proposal)
     stop();
 }
 
+/* Values that are read and overwritten quickly: their volumes come free when the readers go. */
+TEST(nobody_is_evicted_for_room_that_readers_hold)
+{
+    struct staged *st = calloc(1, sizeof(*st));
+    struct volumes *v;
+    struct volume_io vio;
+    struct place held[200];
+    unsigned n = 0;
+
+    evict_start();
+    v = store_volumes(node.store);
+    put_many("k", 0, 15, MIB);
+    while (volumes().can_grow > 0 || volumes().free >= 2) {
+        CHECK_EQ_INT(put("often", MIB, n), 0);
+        CHECK_LT_U64(n, 200);
+        held[n] = place_of("often");
+        CHECK_EQ_INT(volumes_pin(v, held[n].volume, held[n].generation, &vio), 0);
+        n++;
+    }
+    for (unsigned i = 0; i < 64; i++) {
+        submit_large(st, "more", 4 * MIB, 1);
+        turns(20);
+        if (!st->over)
+            break;
+        stage_release(store_stage(node.store), st->req.place);
+    }
+    CHECK(!st->over);
+    CHECK_GT_U64(volumes().held, 0);
+    turns(100);
+    CHECK_EQ_U64(evict_log.proposed, 0);
+    while (n > 0)
+        volumes_unpin(v, held[--n].volume);
+    turns(20);
+    CHECK(st->over);
+    CHECK_EQ_INT(st->req.err, 0);
+    CHECK_EQ_U64(evict_log.proposed, 0);
+    CHECK_EQ_U64(count_there("k", 0, 15), 15);
+    stage_release(store_stage(node.store), st->req.place);
+    stop();
+    free(st);
+}
+
 TEST(what_waits_for_room_is_answered_at_a_stop)
 {
     struct staged *st = calloc(1, sizeof(*st));
