@@ -52,7 +52,7 @@ static void with_value(struct request *rq, value_cb cb)
         return;
     }
     err = value_load(rq, rq->argv[2], &r, cb);
-    if (err == ERR_AGAIN)
+    if (err == ERR_AGAIN && rq->server->state != SERVER_STOPPED)
         request_wait_memory(rq, rq->cmd->run);
     else if (err != 0)
         cb(rq, err, slice_of(NULL, 0));

@@ -280,7 +280,7 @@ static enum rebuild_next refuse(struct request *rq, int err)
     return REBUILD_REPLIED;
 }
 
-/* The budget may be held by this very transaction, so nobody waits for ever. */
+/* The budget may be held by this very transaction, so nobody waits for ever; at a stop, nobody. */
 static enum rebuild_next wait_for_memory(struct request *rq)
 {
     struct rebuild *b = rq->state;
@@ -288,7 +288,7 @@ static enum rebuild_next wait_for_memory(struct request *rq)
 
     if (b->waiting_us == 0)
         b->waiting_us = now_us;
-    if (now_us - b->waiting_us >= WAIT_MAX_US)
+    if (now_us - b->waiting_us >= WAIT_MAX_US || rq->server->state == SERVER_STOPPED)
         return refuse(rq, ERR_NOMEM);
     request_wait_memory(rq, resume);
     return REBUILD_WAIT;

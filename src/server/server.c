@@ -726,7 +726,7 @@ static void stop_parts(struct server *s)
     }
     close_all(s);
     store_stop(s->store);
-    while (!loads_idle(s) || !stage_idle(store_stage(s->store))) {
+    while (!loads_idle(s) || !stage_idle(store_stage(s->store)) || s->memory_waiters != NULL) {
         wait_for_others(s);
         stage_pump(store_stage(s->store));
         streams_run(s->streams);

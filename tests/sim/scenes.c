@@ -80,6 +80,28 @@ static void exec_ends_while_it_waits_to_build(void)
     stop_without_the_log();
 }
 
+static void exec_ends_while_it_waits_for_memory(void)
+{
+    struct sock *s = with_large_on_disk();
+    struct buf_pool *pool = node_server()->pool;
+    char words[40];
+
+    scene_send(s, "MULTI");
+    scene_send_value(s, "SET other *", 'a', LARGE);
+    scene_send(s, "APPEND big y");
+    scene_turn();
+    for (int i = 0; buf_pool_limit(pool) - buf_pool_used(pool) > LARGE; i++) {
+        snprintf(words, sizeof(words), "SET g%d *", i);
+        scene_send_value(scene_open(), words, 'g', LARGE);
+        scene_work(); /* it is in the log, and holds its memory */
+    }
+    scene_send(s, "EXEC");
+    scene_work(); /* it has a slot, and waits for room to build */
+    if (node_server()->memory_waiters == NULL)
+        sim_fail("nobody waits");
+    stop_without_the_log();
+}
+
 static void exec_waits_for_a_read(void)
 {
     struct sock *s = with_large_on_disk();
@@ -340,6 +362,7 @@ static void a_snapshot_covers_its_marker(void)
 const struct scene scenes[] = {
     {"an EXEC under way ends with the server", exec_ends_with_the_server},
     {"an EXEC that waits to build ends with the server", exec_ends_while_it_waits_to_build},
+    {"an EXEC that waits for memory ends with the server", exec_ends_while_it_waits_for_memory},
     {"an EXEC waits for a read of the disk", exec_waits_for_a_read},
     {"with raft no there is no reply before the checkpoint", no_reply_before_the_checkpoint},
     {"a write stays behind a read that looks in pieces", a_write_stays_behind_a_read},
