@@ -4,16 +4,16 @@
  * A unit (the ops of one command) takes effect whole or not at all.
  * 1. It is scanned: its conditions are compared with the state that the units before left. One that
  *    fails aborts the unit.
- * 2. An op may find that its value cannot be built here (FSM_REBUILD). A lone op then simply has no
- *    effect. In a unit of several, ops before it have changed keys by then, so such a unit is tried
- *    first: the same code runs against an overlay (apply.c). If any op needs a rebuild, every op
- *    reports FSM_REBUILD and the store was never touched.
+ * 2. An op may find that its value cannot be built here (FSM_REBUILD). Ops before it have changed
+ *    keys by then, and reads of a MULTI have been answered, so a unit with such ops is tried first:
+ *    the same code runs against an overlay (apply.c). If any op needs a rebuild, every op reports
+ *    FSM_REBUILD and the store was never touched.
  * 3. It runs for real, reporting to the observer. Errors such as FSM_NOINT are results like others
  *    and stop nothing, as in Redis.
  * The proposer uses the same trial ahead of time (fsm_try) to learn which values it has to build.
  *
  * The same state on every node and every replay: an op depends on the entry, on records, and on the
- * stamp, which never goes back. value_max only chooses between two results without effect.
+ * stamp, which never goes back.
  *
  * mod. All keys an entry writes get its index, also when two of its units write one key: to someone
  * who read the key between them, the second write would be invisible. Only the observer runs there,
@@ -185,8 +185,7 @@ static void run_unit(struct apply *a, const struct unit *u, const struct fsm_obs
             if (o != NULL && o->before_op != NULL)
                 o->before_op(o->ctx, u->first + i);
             run_op(a, &run, &op, &result);
-            if (result.status == FSM_REBUILD)
-                result.value = 1; /* a lone op: it had no effect */
+            ASSERT(result.status != FSM_REBUILD);
         }
         report(o, u->first + i, &result);
     }
@@ -215,7 +214,7 @@ static void run_group(struct apply *a, struct entry_reader r, const struct fsm_o
 
     for (uint32_t first = 0; r.left > 0; first += u.count) {
         scan_unit(a, &r, first, &u);
-        if (u.verdict == FSM_OK && u.count > 1 && u.may_rebuild)
+        if (u.verdict == FSM_OK && u.may_rebuild)
             try_unit(a, &u, NULL, NULL);
         if (u.verdict == FSM_OK)
             run_unit(a, &u, o);
@@ -231,7 +230,7 @@ void fsm_apply(struct fsm *f, uint64_t index, uint64_t term, struct slice entry,
     struct apply a = {.f = f, .index = index, .stamp_ms = store_applied_stamp(f->store)};
     struct entry_reader r;
 
-    ASSERT(index > 0 && f->value_max >= FSM_INLINE_APPEND_MAX);
+    ASSERT(index > 0);
     check(&a, entry_open(entry, h, &r));
     if (index <= store_applied_index(f->store))
         return;

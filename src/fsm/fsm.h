@@ -32,8 +32,7 @@ enum fsm_status {
     FSM_NOFLOAT,  /* ERR value is not a valid float */
     FSM_OVERFLOW, /* ERR increment or decrement would overflow */
     FSM_NANINF,   /* ERR increment would produce NaN or Infinity */
-    FSM_NOKEY,    /* ERR no such key (RENAME) */
-    FSM_TOOBIG    /* ERR string exceeds maximum allowed size (proto-max-bulk-len) */
+    FSM_NOKEY     /* ERR no such key (RENAME) */
 };
 
 /*  op                  status: value
@@ -42,7 +41,7 @@ enum fsm_status {
  *  EXPIRE              OK: 1; NIL (absent, refused by its flags): 0
  *  INCRBY              OK: the sum; NOINT, OVERFLOW
  *  INCRBYFLOAT         OK: text; NOFLOAT, NANINF
- *  APPEND, SETRANGE    OK: the new length; TOOBIG
+ *  APPEND, SETRANGE    OK: the new length
  *  GETDEL, GETEX       OK: 1, has_old; NIL (absent): 0
  *  RENAME              OK: 1; NIL (NX refused): 0; NOKEY
  *  COPY                OK: 1; NIL (source absent, destination exists, both the same): 0
@@ -63,8 +62,7 @@ struct fsm_result {
 
 struct fsm {
     struct store *store;
-    uint32_t node;    /* whose holder entries are ours */
-    size_t value_max; /* proto-max-bulk-len: chooses TOOBIG or REBUILD, never what is stored */
+    uint32_t node; /* whose holder entries are ours */
     /* keys that changed: WATCH and the RAM tier (place of the replaced payload). May be NULL. An
      * empty key: all of them (FLUSH). */
     void (*on_change)(void *ctx, struct slice key);

@@ -181,14 +181,10 @@ void op_incrbyfloat(struct apply *a, const struct entry_op *op, struct fsm_resul
     put_value(a, op, &old, RECORD_TEXT, r->text, r);
 }
 
-/* False: a value of this length cannot be built here. Whether a unit takes effect must not depend
- * on value_max, which differs between nodes and changes in time: a trial does not look at it. */
-static bool can_build(const struct apply *a, const struct record *old, uint64_t length,
-                      struct fsm_result *r)
+/* False: a value of this length cannot be built here. */
+static bool can_build(const struct record *old, uint64_t length, struct fsm_result *r)
 {
-    if (length > a->f->value_max && a->trial == NULL)
-        r->status = FSM_TOOBIG;
-    else if (length > FSM_INLINE_APPEND_MAX || (old != NULL && old->kind != RECORD_INLINE))
+    if (length > FSM_INLINE_APPEND_MAX || (old != NULL && old->kind != RECORD_INLINE))
         r->status = FSM_REBUILD;
     return r->status == FSM_OK;
 }
@@ -211,7 +207,7 @@ void op_append(struct apply *a, const struct entry_op *op, struct fsm_result *r)
         r->value = (int64_t)length;
         return;
     }
-    if (!can_build(a, exists ? &old : NULL, length, r))
+    if (!can_build(exists ? &old : NULL, length, r))
         return;
     value = apply_build(a, length);
     if (old.data.len > 0)
@@ -238,7 +234,7 @@ void op_setrange(struct apply *a, const struct entry_op *op, struct fsm_result *
         r->value = (int64_t)old.length;
         return;
     }
-    if (!can_build(a, exists ? &old : NULL, length, r))
+    if (!can_build(exists ? &old : NULL, length, r))
         return;
     value = apply_build(a, length);
     memset(value, 0, length);

@@ -195,7 +195,6 @@ static void apply(struct server *s)
     const struct config *c = s->config;
 
     logger_set_level((enum logger_level)c->loglevel);
-    s->fsm.value_max = (size_t)c->proto_max_bulk_len;
     store_set_limits(s->store, (uint64_t)c->max_store_bytes, (uint64_t)c->max_index_bytes);
     stats_slowlog_trim(s);
     for (struct conn *conn = s->conns; conn != NULL; conn = conn->next)

@@ -346,8 +346,9 @@ static bool setrange_offset(struct request *rq, int64_t *offset)
         request_error(rq, "ERR offset is out of range");
         return false;
     }
-    if (rq->argv[3].len > 0 && ((uint64_t)*offset > rq->server->fsm.value_max ||
-                                (uint64_t)*offset + rq->argv[3].len > rq->server->fsm.value_max)) {
+    if (rq->argv[3].len > 0 &&
+        (*offset > rq->server->config->proto_max_bulk_len ||
+         *offset + (int64_t)rq->argv[3].len > rq->server->config->proto_max_bulk_len)) {
         request_error(rq, too_long);
         return false;
     }

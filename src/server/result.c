@@ -9,7 +9,6 @@ bool result_error(struct request *rq, const struct fsm_result *r)
         [FSM_OVERFLOW] = "ERR increment or decrement would overflow",
         [FSM_NANINF] = "ERR increment would produce NaN or Infinity",
         [FSM_NOKEY] = "ERR no such key",
-        [FSM_TOOBIG] = "ERR string exceeds maximum allowed size (proto-max-bulk-len)",
     };
     const char *text =
         (size_t)r->status < sizeof(texts) / sizeof(texts[0]) ? texts[r->status] : NULL;

@@ -496,11 +496,8 @@ int server_start(struct server *s, char *detail)
     LOG_NOTICE("value limit bytes=%zu", s->value_max);
     /* Time never runs back over a restart. */
     clock_init(&s->clock, s->clock.source, state.clock_ms);
-    s->fsm = (struct fsm){.store = s->store,
-                          .node = s->datadir->node,
-                          .value_max = (size_t)s->config->proto_max_bulk_len,
-                          .on_change = on_key_changed,
-                          .ctx = s};
+    s->fsm = (struct fsm){
+        .store = s->store, .node = s->datadir->node, .on_change = on_key_changed, .ctx = s};
     s->write = write_new(s);
     s->tier = tier_new(s->store, s->pool);
     s->streams = streams_new(s->store, s->pool, s->value_max, on_streams_due, s);

@@ -388,7 +388,7 @@ static bool only_looked(const struct check_op *c)
 {
     bool refused = c->op.exec && c->op.exec_reply != NULL && c->op.exec_reply->type == REPLY_NIL;
 
-    return c->state == CHECK_DONE && (refused || model_is_read(&c->op));
+    return c->state == CHECK_DONE && (refused || model_only_looks(&c->op));
 }
 
 void check_excuse_looks(void)

@@ -206,12 +206,17 @@ int model_apply(const struct operation *op, const struct window *w, const struct
     return n;
 }
 
-bool model_is_read(const struct operation *op)
+bool model_only_looks(const struct operation *op)
 {
     for (int i = 0; i < op->nsteps; i++)
         if (!is_read_kind(op->steps[i].kind))
             return false;
-    return !op->exec;
+    return true;
+}
+
+bool model_is_read(const struct operation *op)
+{
+    return !op->exec && model_only_looks(op);
 }
 
 /* ---- for people --------------------------------------------------------------------------- */

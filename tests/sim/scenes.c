@@ -242,6 +242,31 @@ static void one_moment_for_a_transaction(void)
     scene_expect(other, "$-1");
 }
 
+static void reads_of_a_transaction_that_is_planned_again(void)
+{
+    struct sock *s, *other;
+
+    scene_quiet();
+    scene_start();
+    s = scene_open();
+    other = scene_open();
+    scene_send(s, "MSET k small c 1");
+    scene_finish();
+    scene_send_value(other, "SET k *", 'a', LARGE);
+    scene_work(); /* in the log: EXEC does not see it yet */
+    scene_send(s, "MULTI");
+    scene_send(s, "GET c");
+    scene_send(s, "COPY k d");
+    scene_send(s, "GET c");
+    scene_send(s, "EXEC");
+    scene_turn();
+    scene_send(other, "SET c 2");
+    scene_turn();
+    scene_finish(); /* EXEC finds a value that must be copied first, and comes behind SET c */
+    scene_expect(s, "+OK\r\n+OK\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED");
+    scene_expect(s, "*3\r\n$1\r\n2\r\n:1\r\n$1\r\n2");
+}
+
 static void snapshot_behind_a_tick(void)
 {
     struct sock *s;
@@ -369,6 +394,8 @@ const struct scene scenes[] = {
     {"a delete stays behind a staged write", a_delete_stays_behind_a_staged_write},
     {"a write without memory stays behind a staged one", a_write_without_memory_stays_behind},
     {"a transaction and reads before it see one moment", one_moment_for_a_transaction},
+    {"a transaction that is planned again reads again",
+     reads_of_a_transaction_that_is_planned_again},
     {"a snapshot waits for a TICK", snapshot_behind_a_tick},
     {"a snapshot waits for a write that was answered unknown", snapshot_behind_a_doubtful_write},
     {"a read that fails says so", a_read_that_fails_says_so},

@@ -63,11 +63,7 @@ static inline struct rig *rig_open(const char *dir, uint32_t node)
     r->pool = buf_pool_new((size_t)32 << 20);
     clock_init(&r->clock, (struct clock_source){wall_ms, mono_us, r}, 0);
     open_store(r);
-    r->fsm = (struct fsm){.store = r->store,
-                          .node = node,
-                          .value_max = (size_t)1 << 20,
-                          .on_change = on_change,
-                          .ctx = r};
+    r->fsm = (struct fsm){.store = r->store, .node = node, .on_change = on_change, .ctx = r};
     entry_begin(&r->w);
     return r;
 }
