@@ -14,7 +14,7 @@
 #include "base/hash.h"
 #include "node.h"
 
-enum { SEGMENT_MAX = 256, WORDS = SEGMENT_MAX / 64, NODES_MAX = 400000 };
+enum { SEGMENT_MAX = 256, WORDS = SEGMENT_MAX / 64, NODES_MAX = 2000000 };
 
 struct node {
     uint64_t placed[WORDS];
