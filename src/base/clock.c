@@ -46,6 +46,12 @@ void clock_init(struct clock *c, struct clock_source source, uint64_t start_ms)
                     start_ms - wall);
 }
 
+void clock_raise(struct clock *c, uint64_t stamp_ms)
+{
+    if (c->now_ms < stamp_ms)
+        c->now_ms = stamp_ms;
+}
+
 /* A large difference must hold before it is believed. */
 static bool step_held(struct clock *c, int64_t diff_ms, uint64_t mono_us)
 {

@@ -42,6 +42,9 @@ struct clock_source clock_system(void);
 /* start_ms: the clock of the last checkpoint (time never runs back over a restart), or 0. */
 void clock_init(struct clock *c, struct clock_source source, uint64_t start_ms);
 
+/* Stamps of the log are times that were: a replay may hold later ones than the checkpoint's. */
+void clock_raise(struct clock *c, uint64_t stamp_ms);
+
 /* Once per loop wake-up: reads the source. Returns now_ms, which lags half a ms at most. */
 uint64_t clock_update(struct clock *c);
 

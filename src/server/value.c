@@ -316,7 +316,7 @@ bool value_join(struct request *rq, struct request *top)
 
 void value_join_ahead(struct request *rq)
 {
-    if (rq->values != NULL && rq->values->stream != NULL)
+    if (rq->values != NULL && rq->values->stream != NULL && rq->values->top->conn != NULL)
         start(rq->values);
 }
 

@@ -532,6 +532,7 @@ void write_on_committed(void *ctx, uint64_t index, uint64_t term, struct slice e
     else if (mine)
         end_plain(w, h.group);
     s->entry_stamp_ms = h.stamp_ms;
+    clock_raise(&s->clock, h.stamp_ms);
     fsm_apply(&s->fsm, index, term, entry, own ? &observer : NULL, &h);
     s->entry_stamp_ms = 0;
     if (h.kind == ENTRY_INIT)

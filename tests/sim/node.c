@@ -387,12 +387,14 @@ void node_init(void)
         sim_fail("making %s: %s", node.dir, strerror(errno));
 }
 
-/* Time does not run back while the machine is down. */
+/* Of times that only readers saw nothing is stored: where the clock runs back while the machine is
+ * down, what they saw expire may be there again. The model does not know that; scenes do as they
+ * like. */
 static void set_clock_right(void)
 {
     uint64_t now = sim.wall_ms + sim.mono_us / 1000;
 
-    if (now < node.now_ms)
+    if (!sim.calm && now < node.now_ms)
         sim.wall_ms += node.now_ms - now;
 }
 

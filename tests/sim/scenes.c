@@ -102,6 +102,28 @@ static void exec_ends_while_it_waits_for_memory(void)
     stop_without_the_log();
 }
 
+static void exec_ends_with_values_that_were_not_read(void)
+{
+    struct sock *s;
+
+    scene_quiet();
+    sim.profile.raft = false;
+    scene_start();
+    s = scene_open();
+    scene_send_value(s, "SET big *", 'a', LARGE);
+    scene_finish();
+    scene_restart();
+    s = scene_open();
+    scene_send(s, "MULTI");
+    scene_send(s, "SET a 1");
+    scene_send(s, "GET big");
+    scene_send(s, "GETRANGE big 1 -1");
+    scene_send(s, "EXEC");
+    scene_turn(); /* applied, and it waits for a checkpoint that will not be */
+    node_crash("before the checkpoint");
+    scene_finish();
+}
+
 static void exec_waits_for_a_read(void)
 {
     struct sock *s = with_large_on_disk();
@@ -267,6 +289,28 @@ static void reads_of_a_transaction_that_is_planned_again(void)
     scene_expect(s, "*3\r\n$1\r\n2\r\n:1\r\n$1\r\n2");
 }
 
+static void no_ttl_ends_early_after_a_crash(void)
+{
+    struct sock *s;
+
+    scene_quiet();
+    scene_start();
+    s = scene_open();
+    node_pass(100000000);
+    scene_send(s, "SET a v");
+    scene_commit(); /* later than any checkpoint */
+    scene_expect(s, "+OK");
+    sim.wall_ms -= 50000;
+    node_crash("and the system's clock went back");
+    scene_finish();
+    s = scene_open();
+    scene_send(s, "SET b v PX 10000");
+    scene_finish();
+    scene_send(s, "GET b");
+    scene_finish();
+    scene_expect(s, "+OK\r\n$1\r\nv");
+}
+
 static void snapshot_behind_a_tick(void)
 {
     struct sock *s;
@@ -388,6 +432,7 @@ const struct scene scenes[] = {
     {"an EXEC under way ends with the server", exec_ends_with_the_server},
     {"an EXEC that waits to build ends with the server", exec_ends_while_it_waits_to_build},
     {"an EXEC that waits for memory ends with the server", exec_ends_while_it_waits_for_memory},
+    {"an EXEC ends with values that were not read", exec_ends_with_values_that_were_not_read},
     {"an EXEC waits for a read of the disk", exec_waits_for_a_read},
     {"with raft no there is no reply before the checkpoint", no_reply_before_the_checkpoint},
     {"a write stays behind a read that looks in pieces", a_write_stays_behind_a_read},
@@ -396,6 +441,7 @@ const struct scene scenes[] = {
     {"a transaction and reads before it see one moment", one_moment_for_a_transaction},
     {"a transaction that is planned again reads again",
      reads_of_a_transaction_that_is_planned_again},
+    {"no TTL ends early after a crash", no_ttl_ends_early_after_a_crash},
     {"a snapshot waits for a TICK", snapshot_behind_a_tick},
     {"a snapshot waits for a write that was answered unknown", snapshot_behind_a_doubtful_write},
     {"a read that fails says so", a_read_that_fails_says_so},

@@ -93,6 +93,19 @@ TEST(an_old_stored_clock_is_ignored)
     CHECK_EQ_U64(clock_now_ms(&c), START_MS);
 }
 
+TEST(a_later_stamp_raises_it)
+{
+    struct clock c = start(0);
+
+    clock_raise(&c, START_MS - 1);
+    CHECK_EQ_U64(clock_now_ms(&c), START_MS);
+    clock_raise(&c, START_MS + 5000);
+    CHECK_EQ_U64(clock_now_ms(&c), START_MS + 5000);
+    pass(&c, 1000, 1000);
+    CHECK_GE_U64(clock_now_ms(&c), START_MS + 5000 + 949); /* and it goes on from there */
+    CHECK_LE_U64(clock_now_ms(&c), START_MS + 5000 + 951);
+}
+
 TEST(a_small_difference_is_slewed_both_ways)
 {
     for (int sign = -1; sign <= 1; sign += 2) {
