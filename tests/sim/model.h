@@ -14,7 +14,7 @@
 #include "blob.h"
 #include "reply.h"
 
-enum { GROUPS = 48, GROUP_KEYS = 4, CLIENTS = 6, STEPS_MAX = 8, NEXT_MAX = 32 };
+enum { GROUPS = 48, GROUP_KEYS = 4, CLIENTS = 6, STEPS_MAX = 8, NEXT_MAX = 128 };
 
 struct key_state {                 /* no padding: states are compared by their bytes */
     const struct blob *value;      /* NULL: absent, everything else 0 */
