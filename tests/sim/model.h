@@ -124,7 +124,7 @@ int model_apply(const struct operation *op, const struct window *w, const struct
                 struct group_state out[NEXT_MAX]);
 void model_describe(const struct operation *op, char *out, size_t size);
 void model_describe_state(const struct group_state *g, char *out, size_t size);
-bool model_is_read(const struct operation *op); /* no effect, whatever the state */
+bool model_is_read(const struct operation *op);    /* no effect, whatever the state */
 bool model_only_looks(const struct operation *op); /* … or an EXEC of nothing else */
 
 #endif

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import sys
@@ -21,6 +22,9 @@ os.environ["PYTHONPATH"] = os.pathsep.join([str(SRC), os.environ.get("PYTHONPATH
 from demo_prefix import Server, server_binary  # noqa: E402
 from misbehaving import Misbehaving  # noqa: E402
 from sldmkvcachestore.client import KVCacheClient  # noqa: E402
+
+if importlib.util.find_spec("vllm") is None:
+    collect_ignore = ["engine"]  # real engines: make test-vllm
 
 
 @pytest.fixture(scope="session")

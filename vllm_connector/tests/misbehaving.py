@@ -44,6 +44,8 @@ class Misbehaving:
         self._threads[0].start()
 
     def close(self) -> None:
+        if self._listener.fileno() < 0:
+            return
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self.drop()
