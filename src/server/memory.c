@@ -9,11 +9,12 @@
 
 #define JEMALLOC_ALL_ARENAS "4096"
 
-/* jemalloc is linked in builds without a sanitizer; weak, so that the others link too. */
+/* A build has jemalloc or a sanitizer; weak, so that each links without the other. */
 __attribute__((weak)) int mallctl(const char *name, void *old, size_t *old_len, void *new_value,
                                   size_t new_len);
 __attribute__((weak)) void malloc_stats_print(void (*write)(void *ctx, const char *text), void *ctx,
                                               const char *options);
+__attribute__((weak)) size_t __sanitizer_get_current_allocated_bytes(void);
 
 static bool has_jemalloc(void)
 {
@@ -37,11 +38,9 @@ static void read_allocator(struct memory *m)
         m->allocated = jemalloc_size("stats.allocated");
         m->active = jemalloc_size("stats.active");
         m->resident = jemalloc_size("stats.resident");
-    } else {
-        struct mallinfo2 info = mallinfo2();
-
-        m->allocated = info.uordblks + info.hblkhd;
-        m->active = m->resident = info.arena + info.hblkhd;
+    } else if (__sanitizer_get_current_allocated_bytes != NULL) {
+        m->allocated = __sanitizer_get_current_allocated_bytes();
+        m->active = m->resident = m->allocated;
     }
 }
 
@@ -68,8 +67,6 @@ void memory_read(const struct server *s, struct memory *out)
     memset(out, 0, sizeof(*out));
     read_allocator(out);
     read_resident(out);
-    if (out->allocated == 0) /* a sanitizer's allocator tells nothing */
-        out->allocated = out->active = out->resident = out->rss_anon;
     out->payload_used = buf_pool_used(s->pool);
     out->payload_kept = buf_pool_kept(s->pool);
     out->payload_limit = buf_pool_limit(s->pool);
@@ -97,7 +94,7 @@ const char *memory_allocator(void)
     size_t len = sizeof(version);
 
     if (!has_jemalloc())
-        return "libc";
+        return "sanitizer";
     mallctl("version", &version, &len, NULL, 0);
     snprintf(text, sizeof(text), "jemalloc-%.*s", (int)strcspn(version, "-"), version);
     return text;

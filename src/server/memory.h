@@ -5,8 +5,8 @@
  *           allocator and counted by their pool
  * Threads   loop
  * Units     bytes
- * Errors    none: what cannot be read is 0. Without jemalloc (sanitizer builds) the allocator's
- *           figures are glibc's, or what the kernel counts as resident
+ * Errors    none: what cannot be read is 0. In a sanitizer build, which has no jemalloc, all three
+ *           figures of the allocator are what the program has asked for
  */
 #ifndef SERVER_MEMORY_H
 #define SERVER_MEMORY_H

@@ -3,11 +3,9 @@
 
 from __future__ import annotations
 
-import re
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from harness import Client, Server, info_of, wait_until
 from test_values import KIB, MIB
@@ -37,16 +35,6 @@ def restart(server: Server) -> None:
 def number(server: Server, field: str) -> int:
     with server.client() as c:
         return int(info_of(c, "everything")[field])
-
-
-def rss_anon(server: Server) -> int:
-    """Under ThreadSanitizer, whose shadow is several times that, what the server has counted."""
-    if "libtsan" in Path(f"/proc/{server.pid}/maps").read_text():
-        return number(server, "payload_used_bytes") + number(server, "payload_kept_bytes")
-    text = Path(f"/proc/{server.pid}/status").read_text()
-    found = re.search(r"RssAnon:\s+(\d+) kB", text)
-    assert found is not None
-    return int(found.group(1)) * KIB
 
 
 def narrow(server: Server, timeout_s: float = 60) -> Client:

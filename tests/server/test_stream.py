@@ -30,7 +30,6 @@ from streams import (
     number,
     rest,
     restart,
-    rss_anon,
 )
 from test_hostile import serves
 from test_values import KIB, MIB, body, same
@@ -339,13 +338,13 @@ def test_slow_readers_of_one_value_hold_a_few_groups_each(new_server: NewServer)
     size = 64 * MIB
     cold(server, {"k": body(size)})
     with ExitStack() as stack:
-        before = rss_anon(server)
+        before = server.own_bytes()
         readers = ask(server, "k", 16, stack)
         for c in readers:
             assert c._line() == b"$%d" % size
             c.read_exact(5 * MIB)
         wait_until(lambda: number(server, "streams") == 16, 30, "all of them under way")
-        held = rss_anon(server) - before
+        held = server.own_bytes() - before
         assert held < 16 * (GROUPS + 1) * GROUP + SLOP, held
         serves(server)
         for c in readers[:2]:
@@ -363,7 +362,7 @@ def test_many_large_values_stay_in_the_budget(new_server: NewServer) -> None:
     cold(server, values)
     serves(server)
     with ExitStack() as stack:
-        before = rss_anon(server)
+        before = server.own_bytes()
         readers = []
         for i in range(64):
             readers += ask(server, f"k{i % 4}", 1, stack)
@@ -371,7 +370,7 @@ def test_many_large_values_stay_in_the_budget(new_server: NewServer) -> None:
         for i, c in enumerate(readers[:4]):
             assert c._line() == b"$%d" % size
             same(rest(c, size), values[f"k{i % 4}"])
-            peak = max(peak, rss_anon(server))
+            peak = max(peak, server.own_bytes())
         assert peak - before < budget * 105 // 100, peak - before
         serves(server)
 
