@@ -228,5 +228,7 @@ int main(int argc, char **argv)
     l.until_us = l.began_us + l.o.seconds * 1000000;
     conns_run(&l);
     report(&l);
+    conns_close(&l);
+    value_fini(&l.value);
     return 0;
 }

@@ -369,3 +369,15 @@ void conns_run(struct load *l)
         }
     }
 }
+
+void conns_close(struct load *l)
+{
+    for (uint64_t i = 0; i < l->o.connections; i++) {
+        close(l->conns[i].fd);
+        free(l->conns[i].ring);
+    }
+    close(l->epoll);
+    free(l->conns);
+    free(l->out);
+    free(l->in);
+}

@@ -79,5 +79,6 @@ bool load_next(struct load *l, struct request *r);
 /* Connects all; runs until no request is left or in flight. */
 void conns_open(struct load *l);
 void conns_run(struct load *l);
+void conns_close(struct load *l);
 
 #endif

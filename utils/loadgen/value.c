@@ -32,6 +32,11 @@ bool value_init(struct value *v)
     return true;
 }
 
+void value_fini(struct value *v)
+{
+    free(v->block);
+}
+
 const uint8_t *value_bytes(struct value *v, uint64_t key, uint64_t at, size_t *len)
 {
     size_t from = at % VALUE_BLOCK, most = VALUE_BLOCK - from;

@@ -25,6 +25,7 @@ struct value {
 };
 
 bool value_init(struct value *v);
+void value_fini(struct value *v);
 /* Where the bytes of `key` from `at` on are: *len of them, up to the end of the block, valid until
  * the next call. */
 const uint8_t *value_bytes(struct value *v, uint64_t key, uint64_t at, size_t *len);
