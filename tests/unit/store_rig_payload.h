@@ -18,6 +18,37 @@ static inline void on_staged(struct stage_req *r)
 
 #define STAGE_TURNS 1000
 
+/* The eight bytes from `at` on, a multiple of 8, of a large value. */
+static inline uint64_t large_word(size_t at, unsigned seed)
+{
+    return (at + 8) * 0x9e3779b97f4a7c15u + seed * 0xff51afd7ed558ccdu;
+}
+
+static inline uint8_t large_byte(size_t at, unsigned seed)
+{
+    return (uint8_t)(large_word(at / 8 * 8, seed) >> at % 8 * 8);
+}
+
+/* By words: byte by byte it was most of a program's time under ThreadSanitizer. */
+static inline void fill_large(void *out, size_t len, unsigned seed)
+{
+    uint64_t *words = out, rest = large_word(len / 8 * 8, seed);
+
+    for (size_t i = 0; i < len / 8; i++)
+        words[i] = large_word(8 * i, seed);
+    memcpy(words + len / 8, &rest, len % 8);
+}
+
+static inline void check_large(const void *data, size_t len, unsigned seed)
+{
+    const uint64_t *words = data;
+    uint64_t rest = large_word(len / 8 * 8, seed);
+
+    for (size_t i = 0; i < len / 8; i++)
+        CHECK_EQ_U64(words[i], large_word(8 * i, seed));
+    CHECK_EQ_MEM(words + len / 8, &rest, len % 8);
+}
+
 /* A value of `len` bytes that depend on `seed`, as its client would send it. Its digest. */
 static inline uint64_t submit_large(struct staged *st, const char *key, size_t len, unsigned seed)
 {
@@ -26,8 +57,7 @@ static inline uint64_t submit_large(struct staged *st, const char *key, size_t l
 
     memset(st, 0, sizeof(*st));
     CHECK_EQ_INT(buf_get(node.pool, len, &b), 0);
-    for (size_t i = 0; i < len; i++)
-        buf_payload(b)[i] = (uint8_t)((i * 31 + seed) >> (i % 5));
+    fill_large(buf_payload(b), len, seed);
     payload_digest_begin(&st->digest, len);
     payload_digest_update(&st->digest, buf_payload(b), len);
     digest = payload_digest_end(&st->digest, buf_payload(b));
@@ -97,8 +127,8 @@ static inline int read_large(const char *key, size_t len, unsigned seed)
         run();
     if (err == 0)
         err = p->err;
-    for (size_t i = 0; err == 0 && i < len; i++)
-        CHECK_EQ_INT(buf_payload(p->buf)[i], (uint8_t)((i * 31 + seed) >> (i % 5)));
+    if (err == 0)
+        check_large(buf_payload(p->buf), len, seed);
     buf_unref(p->buf);
     free(p);
     return err;

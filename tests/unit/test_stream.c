@@ -104,12 +104,6 @@ static void jobs(void)
     run();
 }
 
-/* As set_large() fills them. */
-static uint8_t byte_at(uint64_t i, unsigned seed)
-{
-    return (uint8_t)((i * 31 + seed) >> (i % 5));
-}
-
 /* The client takes what is in out: `at` is where it stands in the value. */
 static uint64_t drain(struct evbuffer *out, uint64_t at, unsigned seed)
 {
@@ -118,7 +112,7 @@ static uint64_t drain(struct evbuffer *out, uint64_t at, unsigned seed)
     uint64_t wrong = 0;
 
     for (size_t i = 0; i < len; i++)
-        wrong += p[i] != byte_at(at + i, seed);
+        wrong += p[i] != large_byte(at + i, seed);
     CHECK_EQ_U64(wrong, 0);
     evbuffer_drain(out, len);
     return at + len;
@@ -542,8 +536,7 @@ static void move(const char *key, uint64_t length, unsigned seed)
     struct staged st = {.req = {.moving = true, .id = old.payload, .digest = &st.digest}};
 
     CHECK_EQ_INT(buf_get(node.pool, length, &st.req.buf), 0);
-    for (uint64_t i = 0; i < length; i++)
-        buf_payload(st.req.buf)[i] = byte_at(i, seed);
+    fill_large(buf_payload(st.req.buf), length, seed);
     payload_digest_begin(&st.digest, length);
     payload_digest_end(&st.digest, buf_payload(st.req.buf));
     st.req.key_len = strlen(key);
