@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Runs unit test programs and sums their TAP lines.
 #   tests/run_unit.sh [-s] PROGRAM…      -s: a sanitizer build (longer watchdog)
+# Several run at once, more than there are cores: they wait for the disk most of the time.
 # A program that dies, or leaves a sanitizer report, counts as one failure more. The output of
 # programs that passed is not shown (V=1 shows it). Last line: "N passed, N failed".
 set -u
@@ -12,33 +13,50 @@ build=${SLDMKV_BUILD:-$root/build}
 export TMPDIR="${TMPDIR:-$build/tmp}"
 mkdir -p "$TMPDIR"
 [ -n "$slow" ] && export TEST_SLOW=1
-SAN_REPORTS=$(mktemp -d) # of this run alone
-. "$root/tests/sanitizers.sh"
+at_once=$((2 * $(nproc)))
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
 
-passed=0 failed=0
-out=$(mktemp)
-trap 'rm -rf "$out" "$SAN_REPORTS"' EXIT
-for prog in "$@"; do
-    "$prog" >"$out" 2>&1 </dev/null
-    rc=$?
-    ok=$(grep -c '^ok ' "$out")
-    bad=$(grep -c '^not ok ' "$out")
+run_one() { # PROGRAM: into $work its output, the reports of its processes, its status
+    local to=$work/${1##*/}
+    SAN_REPORTS=$to.reports
+    . "$root/tests/sanitizers.sh"
+    "$1" >"$to.out" 2>&1 </dev/null
+    echo $? >"$to.status"
+    no_reports >>"$to.out" || touch "$to.reported"
+}
+
+judge() { # PROGRAM
+    local to=$work/${1##*/} rc ok bad
+    rc=$(cat "$to.status")
+    ok=$(grep -c '^ok ' "$to.out")
+    bad=$(grep -c '^not ok ' "$to.out")
     if [ "$rc" -ne 0 ] && [ "$bad" -eq 0 ]; then
         bad=1
-        echo "# $prog: exit status $rc" >>"$out"
+        echo "# $1: exit status $rc" >>"$to.out"
     fi
-    if ! no_reports >>"$out"; then
-        bad=$((bad + 1))
-    fi
+    [ -e "$to.reported" ] && bad=$((bad + 1))
     passed=$((passed + ok))
     failed=$((failed + bad))
     if [ "$bad" -ne 0 ]; then
-        printf 'FAIL %s\n' "$prog"
-        grep -v '^ok ' "$out" | head -n 200
+        printf 'FAIL %s\n' "$1"
+        grep -v '^ok ' "$to.out" | head -n 200
     elif [ -n "${V:-}" ]; then
-        printf 'PASS %s\n' "$prog"
-        cat "$out"
+        printf 'PASS %s\n' "$1"
+        cat "$to.out"
     fi
+}
+
+for prog in "$@"; do
+    while [ "$(jobs -rp | wc -l)" -ge "$at_once" ]; do
+        wait -n
+    done
+    run_one "$prog" &
+done
+wait
+passed=0 failed=0
+for prog in "$@"; do
+    judge "$prog"
 done
 printf '%d passed, %d failed\n' "$passed" "$failed"
 [ "$failed" -eq 0 ]
