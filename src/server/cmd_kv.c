@@ -136,12 +136,8 @@ static void kvget_meta_begin(struct request *rq, int err)
 {
     struct emit *e = request_emit(rq);
 
-    if (err != 0 && err != ERR_CORRUPT) {
-        request_error_code(rq, err);
-        return;
-    }
-    if (err != 0) { /* damaged: a miss */
-        emit_nil(e);
+    if (err != 0) {
+        value_begin(rq, err);
         return;
     }
     emit_map(e, META_PAIRS + 1);
@@ -212,12 +208,6 @@ struct ranges {
 
 static void kvrange_next(struct request *rq);
 
-static void kvrange_begin(struct request *rq, int err)
-{
-    if (err != 0)
-        emit_nil(request_emit(rq));
-}
-
 static void kvrange_end(struct request *rq)
 {
     struct ranges *p = rq->state;
@@ -254,7 +244,7 @@ static void kvrange_next(struct request *rq)
             p->again = true;
         } else {
             value_send(rq, rq->argv[1], &r,
-                       &(struct value_part){(uint64_t)offset, (uint64_t)count, kvrange_begin,
+                       &(struct value_part){(uint64_t)offset, (uint64_t)count, value_begin,
                                             kvrange_end});
         }
     } while (p->again);

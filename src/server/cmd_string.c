@@ -34,12 +34,6 @@ struct mget {
 
 static void mget_next(struct request *rq);
 
-static void mget_begin(struct request *rq, int err)
-{
-    if (err != 0)
-        emit_nil(request_emit(rq)); /* damaged: a miss, counted */
-}
-
 static void mget_end(struct request *rq)
 {
     struct mget *m = rq->state;
@@ -65,7 +59,7 @@ static void mget_next(struct request *rq)
             break;
         if (command_lookup(rq, rq->argv[m->next], &r)) {
             value_send(rq, rq->argv[m->next], &r,
-                       &(struct value_part){0, r.length, mget_begin, mget_end});
+                       &(struct value_part){0, r.length, value_begin, mget_end});
         } else {
             emit_nil(request_emit(rq));
             m->next++;

@@ -143,6 +143,14 @@ void command_unknown_sub(struct request *rq)
                    (const char *)rq->argv[1].ptr, container);
 }
 
+void command_too_large(struct request *rq, uint64_t length)
+{
+    request_errorf(rq,
+                   "ERR value is too large: %" PRIu64 " bytes, this server stores at most %zu "
+                   "(max-memory-bytes, volume-size)",
+                   length, rq->server->value_max);
+}
+
 void command_wrong_arity(struct request *rq)
 {
     bool exec = rq->cmd != NULL && rq->cmd->before_op != NULL;
@@ -189,8 +197,7 @@ static bool refused(struct request *rq, struct conn *c, const struct command *co
                       "OOM no room in payload memory for all values of this command: send fewer "
                       "large values at once, or raise max-memory-bytes");
     } else if (c->too_big > 0) {
-        request_errorf(rq, "ERR value is too large: %zu bytes, this server stores at most %zu",
-                       c->too_big, s->value_max);
+        command_too_large(rq, c->too_big);
     } else if (s->state == SERVER_LOADING && !(cmd->flags & CMD_LOADING)) {
         request_error(rq, "LOADING Redis is loading the dataset in memory");
     } else if (c->in_multi && (cmd->flags & CMD_NO_MULTI)) {

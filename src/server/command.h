@@ -108,6 +108,8 @@ void command_wrong_arity(struct request *rq);
 void command_syntax_error(struct request *rq);
 void command_not_integer(struct request *rq);
 void command_unknown_sub(struct request *rq);
+/* A value of `length` bytes, over server->value_max. */
+void command_too_large(struct request *rq, uint64_t length);
 
 /* Argument helpers: false = error replied. */
 bool command_get_i64(struct request *rq, int arg, int64_t *out);

@@ -383,11 +383,15 @@ struct need {
     int err;                  /* of an inline value */
 };
 
-static uint64_t length_max(const struct server *s)
+/* Only a change can meet proto-max-bulk-len: what is stored may be renamed and copied. */
+static bool over_bulk_max(const struct server *s, const struct rebuild_spec *spec)
 {
-    uint64_t bulk_max = (uint64_t)s->config->proto_max_bulk_len;
+    return spec->bytes_arg > 0 && spec->length > (uint64_t)s->config->proto_max_bulk_len;
+}
 
-    return bulk_max < s->value_max ? bulk_max : s->value_max;
+static bool over_a_limit(const struct server *s, const struct rebuild_spec *spec)
+{
+    return spec->length > s->value_max || over_bulk_max(s, spec);
 }
 
 /* An inline value dies with the trial, so it is copied here, if there is room. */
@@ -403,16 +407,19 @@ static void on_need(void *ctx, uint32_t op, const struct record *old)
     b->existed = old != NULL;
     keep_record(b, old != NULL ? old : &none);
     n->rq->cmd->rebuild(n->rq, &b->record, &b->spec);
-    if (b->record.kind != RECORD_INLINE || b->spec.length > length_max(n->top->server))
+    if (b->record.kind != RECORD_INLINE || over_a_limit(n->top->server, &b->spec))
         return;
     n->err = buf_get(n->top->server->pool, b->spec.length, &b->buf);
     if (n->err == 0)
         copy_and_change(n->rq, b->record.data.ptr);
 }
 
-static enum rebuild_next too_long(struct request *rq)
+static enum rebuild_next too_long(struct request *rq, const struct rebuild_spec *spec)
 {
-    request_error(rq, "ERR string exceeds maximum allowed size (proto-max-bulk-len)");
+    if (over_bulk_max(rq->server, spec))
+        request_error(rq, "ERR string exceeds maximum allowed size (proto-max-bulk-len)");
+    else
+        command_too_large(rq, spec->length);
     return rq->parent != NULL ? REBUILD_AGAIN : REBUILD_REPLIED; /* the others go on */
 }
 
@@ -420,8 +427,8 @@ static enum rebuild_next build(const struct need *n, const struct entry_writer *
 {
     const struct rebuild *b = n->rq->state;
 
-    if (b->spec.length > length_max(n->top->server))
-        return too_long(n->rq);
+    if (over_a_limit(n->top->server, &b->spec))
+        return too_long(n->rq, &b->spec);
     if (n->top->built_on == NULL && must_take_turns(n->top, unit)) {
         request_drop_built(n->rq); /* an inline value was copied already */
         request_keep_args(n->rq);

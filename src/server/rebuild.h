@@ -11,9 +11,9 @@
  *           them are dropped and it starts again. Later writes of the connection wait meanwhile.
  *           Two that need a rebuild and share a key take turns, first come, first served: else only
  *           one of many clients that append to one value would get through at a time
- * Limits    proto-max-bulk-len, server->value_max: -ERR string exceeds maximum allowed size
- *           (proto-max-bulk-len); one value at a time is built, and its buffer is given back when
- *           it is durable
+ * Limits    proto-max-bulk-len, for APPEND and SETRANGE: -ERR string exceeds maximum allowed size
+ *           (proto-max-bulk-len); server->value_max: -ERR value is too large; one value at a time
+ *           is built, and its buffer is given back when it is durable
  */
 #ifndef SERVER_REBUILD_H
 #define SERVER_REBUILD_H

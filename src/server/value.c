@@ -416,7 +416,7 @@ void value_send(struct request *rq, struct slice key, const struct record *r,
     }
 }
 
-static void begin_reply(struct request *rq, int err)
+void value_begin(struct request *rq, int err)
 {
     if (err == ERR_CORRUPT || err == ERR_NOTFOUND)
         emit_nil(request_emit(rq));
@@ -426,7 +426,7 @@ static void begin_reply(struct request *rq, int err)
 
 void value_reply(struct request *rq, struct slice key, const struct record *r)
 {
-    const struct value_part part = {0, r->length, begin_reply, NULL};
+    const struct value_part part = {0, r->length, value_begin, NULL};
 
     value_send(rq, key, r, &part);
 }

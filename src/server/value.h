@@ -39,7 +39,10 @@ struct value_part {
 /* One bulk with bytes [offset, offset + count) of a record's value. */
 void value_send(struct request *rq, struct slice key, const struct record *r,
                 const struct value_part *part);
-/* The whole value; nil if it is damaged. */
+/* A begin with nothing ahead of the bulk. In its place nil says that the value is not there: it is
+ * damaged or deleted. Any other error is replied, in an array, too: it is no miss. */
+void value_begin(struct request *rq, int err);
+/* The whole value, by value_begin. */
 void value_reply(struct request *rq, struct slice key, const struct record *r);
 
 /* The whole value, for a command that computes with it. 0: cb exactly once, maybe at once; data

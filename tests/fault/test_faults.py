@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from harness import Client, ConnectionClosed, Server, StartFailed, info_of, is_error
+from harness import NIL, Client, ConnectionClosed, Server, StartFailed, info_of, is_error
 from ledger import INLINE_MAX, Load, Worker
 
 FULL = os.environ.get("SLDMKV_FAULTS") == "full"
@@ -226,6 +226,29 @@ def run(server: Server, fault: Fault, seed: int) -> bool:
     met = "inject: " in server.log()
     check_after(server, load)
     return met
+
+
+def test_a_read_error_is_no_miss(new_server: Callable[..., Server]) -> None:
+    """Whoever gets nil deletes or makes anew what is there; an array has an error in its place."""
+    server = new_server(start=False, **OPTIONS)
+    value = bytes(INLINE_MAX * 4)
+    server.start()
+    with server.client() as c:
+        c.ok("SET", "k", value)
+    server.stop()
+    trigger = server.base / "trigger"
+    server.env |= Fault("pread", "vol-", "load", errno.EIO, True, 1).env(trigger)
+    server.start()
+    with server.client() as c:
+        trigger.touch()
+        assert is_error(c.cmd("GET", "k"), b"IOERR")
+        assert is_error(c.cmd("KVGET", "k", "META"), b"IOERR")
+        for command in (("MGET", "k", "nope", "k"), ("KVRANGE", "k", "0", "5", "9", "5")):
+            got = c.cmd(*command)
+            assert isinstance(got, list) and is_error(got[0], b"IOERR"), got
+            assert is_error(got[-1], b"IOERR") and (len(got) == 2 or got[1] == NIL), got
+        trigger.unlink()
+        assert c.cmd("MGET", "k") == [value]
 
 
 @pytest.mark.parametrize("call,word,when", CASES)

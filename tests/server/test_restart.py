@@ -410,6 +410,34 @@ def test_a_full_store_with_nothing_to_evict(new_server: Callable[..., Server]) -
             same(c.cmd("GET", name), pool[n % 5])
 
 
+def test_values_stored_under_larger_limits(new_server: Callable[..., Server]) -> None:
+    """They are read in every way; what would need the whole in memory names the limit it meets."""
+    server = new_server(max_store_bytes="512mb", volume_size="64mb", max_memory_bytes="256mb")
+    data = body(40 * MIB)
+    with server.client(timeout_s=60) as c:
+        c.ok("SET", "k", data)
+        c.ok("SET", "mid", data[:MIB])
+    server.options |= {"max-memory-bytes": "64mb", "proto-max-bulk-len": "1mb"}
+    server.stop()
+    server.start()
+    with server.client(timeout_s=60) as c:
+        same(c.cmd("GET", "k"), data)
+        same(c.cmd("KVGET", "k"), data)
+        got = c.cmd("MGET", "mid", "k")
+        assert isinstance(got, list)
+        same(got[0], data[:MIB])
+        same(got[1], data)
+        assert c.cmd("KVRANGE", "k", 39 * MIB, 3) == [data[39 * MIB : 39 * MIB + 3]]
+        for command in (("RENAME", "k", "l"), ("COPY", "k", "l")):
+            reply = c.cmd(*command)
+            assert is_error(reply, b"ERR value is too large") and b"max-memory" in reply, reply
+        # Only a change can meet proto-max-bulk-len.
+        c.ok("RENAME", "mid", "moved")
+        reply = c.cmd("APPEND", "moved", "x")
+        assert is_error(reply, b"ERR string exceeds") and b"proto-max-bulk-len" in reply, reply
+        same(c.cmd("GETDEL", "k"), data)
+
+
 def test_values_over_the_volume_are_refused(new_server: Callable[..., Server]) -> None:
     """The largest value is what a volume holds; the log says it, the error too, nothing is lost."""
     server = new_server(max_store_bytes="512mb", volume_size="64mb")
@@ -424,6 +452,7 @@ def test_values_over_the_volume_are_refused(new_server: Callable[..., Server]) -
         for command in (("SET", "k"), ("KVSTORE", "k"), ("GETSET", "k"), ("MSET", "a", "1", "k")):
             reply = c.cmd(*command, data[: limit + 1])
             assert is_error(reply, b"ERR") and str(limit).encode() in reply, reply
-        assert is_error(c.cmd("APPEND", "k", "x"), b"ERR string exceeds maximum allowed size")
+        reply = c.cmd("APPEND", "k", "x")
+        assert is_error(reply, b"ERR value is too large") and str(limit).encode() in reply, reply
         same(c.cmd("GET", "k"), data[:limit])
         assert c.cmd("EXISTS", "a") == 0

@@ -93,9 +93,14 @@ bool answers_error(const struct step *s, const char *text)
     return s->reply == NULL || reply_is_error(s->reply, text);
 }
 
+bool answers_read_fault(const struct trial *t, const struct reply *r)
+{
+    return t->op->read_faults && (r->type == REPLY_NIL || reply_is_error(r, "IOERR "));
+}
+
 bool answers_value(const struct trial *t, const struct step *s, const struct blob *b)
 {
-    if (s->reply == NULL || (t->op->read_faults && s->reply->type == REPLY_NIL))
+    if (s->reply == NULL || answers_read_fault(t, s->reply))
         return true;
     return s->reply->type == REPLY_BULK && s->reply->len == b->len && s->reply->hash == b->hash;
 }

@@ -32,6 +32,8 @@ bool answers_int(const struct step *s, int64_t n);
 bool answers_ok(const struct step *s);
 bool answers_nil(const struct step *s);
 bool answers_error(const struct step *s, const char *text);
+/* Nil, or an error in the place of the value. */
+bool answers_read_fault(const struct trial *t, const struct reply *r);
 bool answers_value(const struct trial *t, const struct step *s, const struct blob *b);
 
 bool model_read_step(struct trial *t, const struct step *s); /* false: cannot be */

@@ -7,7 +7,7 @@
 
 #include "base/number.h"
 
-static const char too_long[] = "ERR string exceeds maximum allowed size (proto-max-bulk-len)";
+static const char too_large[] = "ERR value is too large"; /* to be built */
 
 static void remove_key(struct trial *t, int key)
 {
@@ -143,7 +143,7 @@ static bool splice_step(struct trial *t, const struct step *s)
         return answers_int(s, (int64_t)have);
     }
     if (at + part->len > model_value_max())
-        return answers_error(s, too_long);
+        return answers_error(s, too_large);
     change(t, s->key, spliced(k->value, at, part));
     return answers_int(s, (int64_t)k->value->len);
 }
