@@ -29,7 +29,7 @@ static const struct config_row table[] = {
     {"server-id", NULL, CONFIG_INT, 0, AT(server_id), 1, UINT32_MAX, NO_WORDS, "1"},
     {"data-dir", "dir", CONFIG_STRING, 0, AT(data_dir), 0, 0, NO_WORDS, "./data"},
     {"raft", "use-raft", CONFIG_BOOL, 0, AT(raft), 0, 0, NO_WORDS, "yes"},
-    {"listen", NULL, CONFIG_STRING, 0, AT(listen), 0, 0, NO_WORDS, ""},
+    {"listen", NULL, CONFIG_ADDRESS, 0, AT(listen), 0, 0, NO_WORDS, ""},
     {"bind", NULL, CONFIG_STRING, 0, AT(bind), 0, 0, NO_WORDS, "127.0.0.1"},
     {"port", NULL, CONFIG_INT, 0, AT(port), 0, 65535, NO_WORDS, "50051"},
     {"tcp-backlog", NULL, CONFIG_INT, 0, AT(tcp_backlog), 1, 65535, NO_WORDS, "511"},
@@ -38,7 +38,7 @@ static const struct config_row table[] = {
     {"timeout", NULL, CONFIG_INT, CONFIG_MUTABLE, AT(timeout_s), 0, INT32_MAX, NO_WORDS, "0"},
     {"maxclients", NULL, CONFIG_INT, CONFIG_MUTABLE, AT(maxclients), 1, 1000000, NO_WORDS, "10000"},
     {"unixsocket", NULL, CONFIG_STRING, 0, AT(unixsocket), 0, 0, NO_WORDS, ""},
-    {"unixsocketperm", NULL, CONFIG_STRING, 0, AT(unixsocketperm), 0, 0, NO_WORDS, "700"},
+    {"unixsocketperm", NULL, CONFIG_MODE, 0, AT(unixsocketperm), 0, 0, NO_WORDS, "700"},
     {"protected-mode", NULL, CONFIG_BOOL, CONFIG_MUTABLE, AT(protected_mode), 0, 0, NO_WORDS,
      "yes"},
     {"requirepass", NULL, CONFIG_STRING, CONFIG_MUTABLE | CONFIG_SECRET, AT(requirepass), 0, 0,
@@ -101,9 +101,14 @@ static void *field_of(const struct config *c, const struct config_row *row)
     return (char *)(uintptr_t)c + row->offset;
 }
 
+static bool is_text(const struct config_row *row)
+{
+    return row->type == CONFIG_STRING || row->type == CONFIG_ADDRESS || row->type == CONFIG_MODE;
+}
+
 void config_put_number(struct config *c, const struct config_row *row, int64_t value)
 {
-    ASSERT(row->type != CONFIG_STRING && row->type != CONFIG_BOOL);
+    ASSERT(!is_text(row) && row->type != CONFIG_BOOL);
     memcpy(field_of(c, row), &value, sizeof(value));
 }
 
@@ -129,7 +134,7 @@ int config_init(struct config *c)
 void config_fini(struct config *c)
 {
     for (size_t i = 0; i < ROWS; i++)
-        if (table[i].type == CONFIG_STRING)
+        if (is_text(&table[i]))
             free(*(char **)field_of(c, &table[i]));
     memset(c, 0, sizeof(*c));
 }
@@ -166,6 +171,33 @@ bool config_number(const struct config_row *row, const char *text, int64_t *out)
     return parse_number(text, row->type == CONFIG_BYTES, out);
 }
 
+bool config_address(const char *text, char *host, int64_t *port)
+{
+    const char *colon = strrchr(text, ':');
+    size_t len = colon == NULL ? 0 : (size_t)(colon - text);
+    bool brackets = len >= 2 && text[0] == '[' && text[len - 1] == ']';
+    int64_t n;
+
+    if (brackets) {
+        text++;
+        len -= 2;
+    }
+    if (colon == NULL || len >= CONFIG_HOST_MAX || !parse_number(colon + 1, false, &n) || n < 1 ||
+        n > UINT16_MAX || memchr(text, '[', len) != NULL || memchr(text, ']', len) != NULL ||
+        (memchr(text, ':', len) != NULL) != brackets)
+        return false;
+    snprintf(host, CONFIG_HOST_MAX, "%.*s", len == 0 ? 1 : (int)len, len == 0 ? "*" : text);
+    *port = n;
+    return true;
+}
+
+static bool is_mode(const char *text)
+{
+    size_t digits = strspn(text, "01234567");
+
+    return digits > 0 && text[digits] == '\0' && strtoul(text, NULL, 8) <= 0777;
+}
+
 void config_allowed(const struct config_row *row, char *out, size_t size)
 {
     size_t len = 0;
@@ -188,6 +220,13 @@ void config_allowed(const struct config_row *row, char *out, size_t size)
     case CONFIG_STRING:
         snprintf(out, size, "text");
         break;
+    case CONFIG_ADDRESS:
+        snprintf(out, size,
+                 "host:port, for example 127.0.0.1:50051 or [::1]:50051, port from 1 to 65535");
+        break;
+    case CONFIG_MODE:
+        snprintf(out, size, "an octal file mode from 0 to 777");
+        break;
     case CONFIG_ENUM:
         out[0] = '\0';
         for (size_t i = 0; row->words[i] != NULL && len < size; i++)
@@ -207,11 +246,22 @@ static bool parse_word(const struct config_row *row, const char *value, int64_t 
     return false;
 }
 
+static bool store_text(struct config *c, const struct config_row *row, const char *value)
+{
+    char *copy = strdup(value);
+
+    if (copy == NULL)
+        return false;
+    free(*(char **)field_of(c, row));
+    *(char **)field_of(c, row) = copy;
+    return true;
+}
+
 static bool store_value(struct config *c, const struct config_row *row, const char *value)
 {
+    char host[CONFIG_HOST_MAX];
     int64_t n;
     bool flag;
-    char *copy;
 
     if ((row->flags & CONFIG_CONSTANT) && strcasecmp(value, row->def) != 0)
         return false;
@@ -233,13 +283,12 @@ static bool store_value(struct config *c, const struct config_row *row, const ch
             return false;
         config_put_number(c, row, n);
         return true;
+    case CONFIG_ADDRESS:
+        return (value[0] == '\0' || config_address(value, host, &n)) && store_text(c, row, value);
+    case CONFIG_MODE:
+        return is_mode(value) && store_text(c, row, value);
     case CONFIG_STRING:
-        copy = strdup(value);
-        if (copy == NULL)
-            return false;
-        free(*(char **)field_of(c, row));
-        *(char **)field_of(c, row) = copy;
-        return true;
+        return store_text(c, row, value);
     }
     return false;
 }
@@ -280,6 +329,8 @@ void config_get(const struct config *c, const struct config_row *row, char *out)
         snprintf(out, CONFIG_LINE_MAX, "%" PRId64, number_of(c, row));
         break;
     case CONFIG_STRING:
+    case CONFIG_ADDRESS:
+    case CONFIG_MODE:
         snprintf(out, CONFIG_LINE_MAX, "%s", *(char **)field_of(c, row));
         break;
     case CONFIG_ENUM:

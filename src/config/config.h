@@ -9,7 +9,7 @@
  * Units     bytes, ms, seconds as the directive's name or the conf file says; sizes take k kb m mb
  *           g gb t tb, as redis.conf counts them
  * Errors    ERR_INVAL with one line in detail: file, line, directive, allowed values
- * Limits    CONFIG_LINE_MAX bytes a line
+ * Limits    CONFIG_LINE_MAX bytes a line, CONFIG_HOST_MAX a host name
  */
 #ifndef CONFIG_CONFIG_H
 #define CONFIG_CONFIG_H
@@ -20,6 +20,7 @@
 
 #define CONFIG_LINE_MAX 4096
 #define CONFIG_DETAIL_MAX 512
+#define CONFIG_HOST_MAX 256
 
 struct config {
     /* identity and place */
@@ -53,7 +54,15 @@ struct config {
 
 enum config_debug { CONFIG_DEBUG_NO, CONFIG_DEBUG_YES, CONFIG_DEBUG_LOCAL };
 
-enum config_type { CONFIG_BOOL, CONFIG_INT, CONFIG_BYTES, CONFIG_STRING, CONFIG_ENUM };
+enum config_type {
+    CONFIG_BOOL,
+    CONFIG_INT,
+    CONFIG_BYTES,
+    CONFIG_ENUM,
+    CONFIG_STRING,
+    CONFIG_ADDRESS, /* text: host:port, or empty */
+    CONFIG_MODE     /* text: permissions in octal */
+};
 
 enum {                            /* flags of a directive */
        CONFIG_MUTABLE = 1u << 0,  /* CONFIG SET works */
@@ -93,6 +102,9 @@ void config_get(const struct config *c, const struct config_row *row, char *out)
 void config_allowed(const struct config_row *row, char *out, size_t size);
 /* The number a text stands for, units included, whatever the allowed range. False: none. */
 bool config_number(const struct config_row *row, const char *text, int64_t *out);
+/* Takes host:port apart; a host with a ':' in it stands in brackets, [::1]:50051, an empty one is
+ * "*". False: it is something else. host: CONFIG_HOST_MAX bytes. */
+bool config_address(const char *text, char *host, int64_t *port);
 /* An automatic size that main has decided on. */
 void config_put_number(struct config *c, const struct config_row *row, int64_t value);
 /* CONFIG REWRITE: puts the current values of the rows in `changed` (bits by row) into the file,

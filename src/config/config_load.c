@@ -193,11 +193,6 @@ int config_check(const struct config *c, char *detail)
     if (c->listen[0] != '\0' && (!is_default(c, "bind") || !is_default(c, "port")))
         return config_refuse(
             detail, "directive 'listen' excludes 'bind' and 'port': give one or the others");
-    if (c->listen[0] != '\0' && strrchr(c->listen, ':') == NULL)
-        return config_refuse(detail,
-                             "directive 'listen' cannot be '%.80s': allowed is "
-                             "host:port, for example 127.0.0.1:50051 or [::1]:50051",
-                             c->listen);
     if (c->port == 0 && c->listen[0] == '\0' && c->unixsocket[0] == '\0')
         return config_refuse(detail,
                              "nothing to listen on: 'port' is 0 and there is no 'unixsocket'");

@@ -121,6 +121,8 @@ static const char *why_not(const struct config *c, const struct config_row *row,
             len += (size_t)snprintf(buf + len, size - len, "%s%s", i > 0 ? ", " : "", words[i]);
         return buf;
     case CONFIG_STRING:
+    case CONFIG_ADDRESS:
+    case CONFIG_MODE:
         return NULL;
     }
     return NULL;

@@ -165,14 +165,16 @@ static int bind_one(struct server *s, const struct addrinfo *ai)
     return fd;
 }
 
-static int open_tcp(struct server *s, const char *host, const char *port, char *detail)
+static int open_tcp(struct server *s, const char *host, int64_t number, char *detail)
 {
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
     struct addrinfo *list = NULL;
+    char port[16];
     bool optional = host[0] == '-'; /* Redis: an address that may be absent */
     int opened = 0, err;
 
     host += optional;
+    snprintf(port, sizeof(port), "%d", (int)number);
     err = getaddrinfo(strcmp(host, "*") == 0 ? NULL : host, port, &hints, &list);
     if (err != 0) {
         snprintf(detail, LOG_DETAIL_MAX, "cannot listen on '%s' port %s: %s", host, port,
@@ -221,36 +223,18 @@ static int open_unix(struct server *s, char *detail)
     return add_listener(s, fd, true);
 }
 
-/* listen host:port, with [::1]:port for IPv6. */
-static int open_listen(struct server *s, char *detail)
-{
-    char host[256];
-    const char *colon = strrchr(s->config->listen, ':');
-    size_t len = (size_t)(colon - s->config->listen);
-
-    if (len >= sizeof(host))
-        return ERR_INVAL;
-    memcpy(host, s->config->listen, len);
-    host[len] = '\0';
-    if (len >= 2 && host[0] == '[' && host[len - 1] == ']') {
-        host[len - 1] = '\0';
-        return open_tcp(s, host + 1, colon + 1, detail);
-    }
-    return open_tcp(s, len == 0 ? "*" : host, colon + 1, detail);
-}
-
 int listener_open_all(struct server *s, char *detail)
 {
-    char words[4096], port[16], *save = NULL;
+    char words[4096], host[CONFIG_HOST_MAX], *save = NULL;
+    int64_t port = s->config->port;
     int err = 0;
 
     if (s->config->unixsocket[0] != '\0')
         err = open_unix(s, detail);
-    if (err == 0 && s->config->listen[0] != '\0')
-        return open_listen(s, detail);
-    if (err != 0 || s->config->port == 0)
+    if (err == 0 && config_address(s->config->listen, host, &port))
+        return open_tcp(s, host, port, detail);
+    if (err != 0 || port == 0)
         return err;
-    snprintf(port, sizeof(port), "%d", (int)s->config->port);
     snprintf(words, sizeof(words), "%s", s->config->bind[0] != '\0' ? s->config->bind : "*");
     for (char *w = strtok_r(words, " ", &save); w != NULL && err == 0;
          w = strtok_r(NULL, " ", &save))

@@ -39,6 +39,8 @@ def refused(server: Server) -> str:
         ("inline-max", "1gb", ["inline-max"]),
         ("read-threads", "-1", ["read-threads", "64"]),
         ("databases", "16", ["databases", "1"]),
+        ("listen", "127.0.0.1:99999", ["listen", "99999", "1 to 65535"]),
+        ("unixsocketperm", "999", ["unixsocketperm", "999", "octal"]),
     ],
 )
 def test_bad_directive_on_the_command_line(
