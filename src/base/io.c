@@ -5,6 +5,8 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <stdbool.h>
+#include <stdio.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/assert.h"
@@ -107,4 +109,16 @@ int io_sync_dir(const char *path)
         err = err_from_errno(errno);
     close(fd);
     return err;
+}
+
+void io_owner(const char *path, char *out)
+{
+    struct stat st;
+
+    out[0] = '\0';
+    if (stat(path, &st) == 0)
+        snprintf(
+            out, IO_OWNER_MAX,
+            ": it belongs to uid %u with mode %o, this process is uid %u: check owner and mode",
+            (unsigned)st.st_uid, (unsigned)st.st_mode & 07777u, (unsigned)geteuid());
 }

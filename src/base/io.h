@@ -29,4 +29,9 @@ int io_read_all(const struct io_ops *io, int fd, struct iovec *iov, int count, o
 /* fsync of a directory, so that names made or renamed in it survive a power cut. 0 or ERR_. */
 int io_sync_dir(const char *path);
 
+#define IO_OWNER_MAX 128
+/* For messages about EACCES: ": it belongs to uid 0 with mode 600, this process is uid 999: check
+ * owner and mode", or "" where there is no such file. out: IO_OWNER_MAX bytes. */
+void io_owner(const char *path, char *out);
+
 #endif

@@ -105,11 +105,10 @@ static int bad_format(struct check *c, const char *name, uint64_t format)
 {
     if (format <= SEGMENT_FORMAT || format > SEGMENT_FORMAT + VERSIONS_AHEAD)
         return damage(c, name, 0, "format %llx", (unsigned long long)format);
-    snprintf(
-        c->detail, LOG_DETAIL_MAX,
-        "%s/%s: format %llu: written by a newer libraft (this one reads format %d), or damaged: "
-        "run sldmkv-check",
-        c->o->dir, name, (unsigned long long)format, SEGMENT_FORMAT);
+    snprintf(c->detail, LOG_DETAIL_MAX,
+             "%s/%s: format %llu: written by a newer libraft (this one reads format %d); if none "
+             "ever ran here, it is damaged: " REPAIR,
+             c->o->dir, name, (unsigned long long)format, SEGMENT_FORMAT);
     return ERR_VERSION;
 }
 

@@ -14,35 +14,45 @@
 #include "base/io.h"
 #include "log/raft_int.h"
 
-static int probe_failed(const char *dir, const char *call, char *detail)
+/* A full disk says nothing about the file system, and a store on it must start for its deletes. */
+static int probe_failed(const char *dir, const char *call, int err, char *detail)
 {
-    int err = errno;
+    char owner[IO_OWNER_MAX];
 
-    snprintf(detail, LOG_DETAIL_MAX,
-             "%s: %s: %s: libraft writes its snapshots through O_TMPFILE and linkat and would fail "
-             "silently here; put data-dir on a file system that has them (ext4, xfs, btrfs, tmpfs)",
-             dir, call, strerror(err));
-    return err == ENOTSUP || err == EISDIR || err == EINVAL ? ERR_UNSUPPORTED : err_from_errno(err);
+    if (err_from_errno(err) == ERR_NOSPC)
+        return 0;
+    if (err == ENOTSUP || err == EISDIR || err == EINVAL) {
+        snprintf(detail, LOG_DETAIL_MAX,
+                 "%s: %s: %s: libraft writes its snapshots through O_TMPFILE and linkat and would "
+                 "fail silently here; put data-dir on a file system that has them (ext4, xfs, "
+                 "btrfs, tmpfs)",
+                 dir, call, strerror(err));
+        return ERR_UNSUPPORTED;
+    }
+    io_owner(dir, owner);
+    snprintf(detail, LOG_DETAIL_MAX, "%s: no file can be made in it: %s%s", dir, strerror(err),
+             err_from_errno(err) == ERR_ACCESS ? owner : "");
+    return err_from_errno(err);
 }
 
 /* The name begins with tmp-, which libraft removes at its start if we die in between. */
 static int probe_tmpfile(const char *dir, char *detail)
 {
     char link_path[64], name[PATH_MAX];
-    int fd = open(dir, O_TMPFILE | O_WRONLY | O_CLOEXEC, 0600), rc = 0;
+    int fd = open(dir, O_TMPFILE | O_WRONLY | O_CLOEXEC, 0600), err;
 
     if (fd < 0)
-        return probe_failed(dir, "O_TMPFILE", detail);
+        return probe_failed(dir, "O_TMPFILE", errno, detail);
     snprintf(link_path, sizeof(link_path), "/proc/self/fd/%d", fd);
     snprintf(name, sizeof(name), "%s/tmp-probe", dir);
     unlink(name);
-    if (posix_fallocate(fd, 0, 64) != 0 ||
-        linkat(AT_FDCWD, link_path, AT_FDCWD, name, AT_SYMLINK_FOLLOW) != 0)
-        rc = probe_failed(dir, "linkat of an O_TMPFILE", detail);
-    else
+    err = posix_fallocate(fd, 0, 64);
+    if (err == 0 && linkat(AT_FDCWD, link_path, AT_FDCWD, name, AT_SYMLINK_FOLLOW) != 0)
+        err = errno;
+    if (err == 0)
         unlink(name);
     close(fd);
-    return rc;
+    return err == 0 ? 0 : probe_failed(dir, "linkat of an O_TMPFILE", err, detail);
 }
 
 /* A new name is durable when the folder above it is. */

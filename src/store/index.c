@@ -67,6 +67,22 @@ static int explain(char *detail, const char *path, const char *what, int rc)
     return err;
 }
 
+/* LMDB opens two files, and says of none that it was the one. */
+static int cannot_open(const char *path, int rc, char *detail)
+{
+    char lock[4096 + 8], owner[IO_OWNER_MAX];
+    const char *which = path;
+
+    snprintf(lock, sizeof(lock), "%s-lock", path);
+    if (index_err(rc) != ERR_ACCESS)
+        return explain(detail, path, "cannot open", rc);
+    if (faccessat(AT_FDCWD, path, R_OK | W_OK, AT_EACCESS) == 0)
+        which = lock;
+    io_owner(which, owner);
+    snprintf(detail, INDEX_DETAIL_MAX, "%.300s: cannot open: %s%s", which, mdb_strerror(rc), owner);
+    return ERR_ACCESS;
+}
+
 static int open_env(const char *path, MDB_env **env)
 {
     int rc = mdb_env_create(env);
@@ -251,7 +267,7 @@ int index_open(const char *path, struct index **out, char *detail)
     memcpy(ix->path, path, strlen(path) + 1);
     name_mark(ix);
     rc = open_env(path, &ix->env);
-    err = rc != 0 ? explain(detail, path, "cannot open", rc) : prepare(ix, detail);
+    err = rc != 0 ? cannot_open(path, rc, detail) : prepare(ix, detail);
     if (err != 0) {
         index_close(ix);
         return err;

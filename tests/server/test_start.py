@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -284,13 +285,22 @@ def test_a_file_of_the_data_dir_without_permission(
     data.chmod(0o777)
     for path in data.rglob("*"):
         path.chmod(0o777 if path.is_dir() else 0o666)
-    index = data / "index.mdb"
-    index.chmod(0o000)
-    done = as_nobody("--data-dir", "data")
-    said = (done.stdout + done.stderr).decode()
-    assert done.returncode == 1, said
-    assert "index.mdb" in said and "ermission denied" in said, said
-    index.chmod(0o600)
+    for name in ("FORMAT", "index.mdb", "index.mdb-lock", "raft", "raft/metadata1"):
+        path = data / name
+        mode = path.stat().st_mode & 0o777
+        path.chmod(0o000)
+        done = as_nobody("--data-dir", "data")
+        path.chmod(mode)
+        said = (done.stdout + done.stderr).decode().splitlines()[-1]
+        assert done.returncode == 1, said
+        assert "ermission denied" in said and re.search(rf"data/{name}\b(?!-)", said), said
+        if name in ("index.mdb", "index.mdb-lock", "raft"):
+            assert f"uid {os.geteuid()} with mode 0" in said and "check owner and mode" in said
+    (data / "raft").rename(data / "away")
+    (data / "raft").write_text("")
+    assert f"{data}/raft: no file can be made in it: Not a directory" in refused(server)
+    (data / "raft").unlink()
+    (data / "away").rename(data / "raft")
     server.start()
     with server.client() as c:
         assert c.cmd("GET", "k") == b"v"
