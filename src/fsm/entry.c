@@ -123,20 +123,21 @@ static uint64_t padded(uint64_t len)
 
 /* ---- writing ----------------------------------------------------------------------------- */
 
-/* Room for `len` more bytes. */
-static uint8_t *reserve(struct entry_writer *w, size_t len)
+bool entry_room(struct entry_writer *w, size_t len)
 {
-    if (w->size - w->len < len) {
-        size_t size = w->size < WRITER_MIN ? WRITER_MIN : w->size;
+    size_t size = w->size < WRITER_MIN ? WRITER_MIN : w->size;
+    uint8_t *mem;
 
-        while (size - w->len < len)
-            size *= 2;
-        w->mem = realloc(w->mem, size);
-        if (w->mem == NULL)
-            PANIC("out of memory for an entry of %zu bytes", size);
-        w->size = size;
-    }
-    return w->mem + w->len;
+    if (w->size - w->len >= len)
+        return true;
+    while (size - w->len < len)
+        size *= 2;
+    mem = realloc(w->mem, size);
+    if (mem == NULL)
+        return false;
+    w->mem = mem;
+    w->size = size;
+    return true;
 }
 
 void entry_begin(struct entry_writer *w)
@@ -144,7 +145,9 @@ void entry_begin(struct entry_writer *w)
     w->len = 0;
     w->count = 0;
     w->last = 0;
-    reserve(w, ENTRY_HEADER);
+    w->failed = false;
+    if (!entry_room(w, ENTRY_HEADER))
+        PANIC("out of memory for an entry");
     w->len = ENTRY_HEADER;
 }
 
@@ -161,19 +164,28 @@ static uint8_t *put_bytes(uint8_t *p, struct slice s)
     return p + s.len;
 }
 
-/* Op header and key; returns the body, `body_len` bytes to be filled at once. */
+/* Room for `len` more bytes; NULL: the writer has failed. */
+static uint8_t *reserve(struct entry_writer *w, size_t len)
+{
+    w->failed = w->failed || !entry_room(w, len);
+    return w->failed ? NULL : w->mem + w->len;
+}
+
+/* Op header and key; returns the body, `body_len` bytes to be filled at once, or NULL. */
 static uint8_t *add_op(struct entry_writer *w, enum op op, unsigned flags, struct slice key,
                        size_t body_len)
 {
     size_t size = ENTRY_OP_HEADER + (size_t)padded(key.len) + (size_t)padded(body_len);
-    uint8_t *p = reserve(w, size);
-    uint8_t *body = p + ENTRY_OP_HEADER + padded(key.len);
+    uint8_t *p = reserve(w, size), *body;
 
     ASSERT(w->len >= ENTRY_HEADER);
     ASSERT(op > 0 && op < OP_MAX_ && (flags & ~(rules[op].flags | ENTRY_MORE)) == 0);
     ASSERT(key.len <= RECORD_KEY_MAX && (key.len == 0) == (op == OP_FLUSH));
     ASSERT(body_len >= rules[op].body_min && body_len <= INT32_MAX);
     ASSERT(body_len <= rules[op].body_max || rules[op].body_max == ENTRY_MAX);
+    if (p == NULL)
+        return NULL;
+    body = p + ENTRY_OP_HEADER + padded(key.len);
     p[0] = (uint8_t)op;
     p[OP_OFF_VERSION] = ENTRY_OP_VERSION;
     codec_put16(p + OP_OFF_FLAGS, (uint16_t)flags);
@@ -222,6 +234,8 @@ void entry_put(struct entry_writer *w, bool slab, unsigned flags, struct slice k
     ASSERT(put->model.len <= RECORD_META_MAX && put->seq.len <= RECORD_META_MAX);
     ASSERT(put->nholders <= (slab ? RECORD_HOLDERS_MAX : 0));
     p = add_op(w, slab ? OP_PUT_SLAB : OP_PUT, flags, key, len);
+    if (p == NULL)
+        return;
     codec_put32(p, put->tokens);
     p[PUT_OFF_MODEL_LEN] = (uint8_t)put->model.len;
     p[PUT_OFF_SEQ_LEN] = (uint8_t)put->seq.len;
@@ -242,13 +256,19 @@ void entry_key(struct entry_writer *w, enum op op, unsigned flags, struct slice 
 
 void entry_u64(struct entry_writer *w, enum op op, unsigned flags, struct slice key, uint64_t arg)
 {
-    codec_put64(add_op(w, op, flags, key, 8), arg);
+    uint8_t *p = add_op(w, op, flags, key, 8);
+
+    if (p != NULL)
+        codec_put64(p, arg);
 }
 
 void entry_bytes(struct entry_writer *w, enum op op, unsigned flags, struct slice key,
                  struct slice body)
 {
-    put_bytes(add_op(w, op, flags, key, body.len), body);
+    uint8_t *p = add_op(w, op, flags, key, body.len);
+
+    if (p != NULL)
+        put_bytes(p, body);
 }
 
 void entry_setrange(struct entry_writer *w, unsigned flags, struct slice key, uint64_t offset,
@@ -256,6 +276,8 @@ void entry_setrange(struct entry_writer *w, unsigned flags, struct slice key, ui
 {
     uint8_t *p = add_op(w, OP_SETRANGE, flags, key, 8 + bytes.len);
 
+    if (p == NULL)
+        return;
     codec_put64(p, offset);
     put_bytes(p + 8, bytes);
 }
@@ -263,11 +285,15 @@ void entry_setrange(struct entry_writer *w, unsigned flags, struct slice key, ui
 void entry_append_ops(struct entry_writer *group, const struct entry_writer *unit)
 {
     size_t len = unit->len - ENTRY_HEADER;
+    uint8_t *p;
 
     ASSERT(group != unit && group->len >= ENTRY_HEADER && unit->len >= ENTRY_HEADER);
     if (unit->count == 0)
         return;
-    memcpy(reserve(group, len), unit->mem + ENTRY_HEADER, len);
+    p = reserve(group, len);
+    if (p == NULL)
+        return;
+    memcpy(p, unit->mem + ENTRY_HEADER, len);
     group->last = group->len + unit->last - ENTRY_HEADER;
     group->len += len;
     group->count += unit->count;
@@ -294,7 +320,7 @@ struct slice entry_finish(struct entry_writer *w, enum entry_kind kind, uint32_t
 {
     uint8_t *p = w->mem;
 
-    ASSERT(w->len >= ENTRY_HEADER && w->len <= ENTRY_MAX && w->len % 8 == 0);
+    ASSERT(!w->failed && w->len >= ENTRY_HEADER && w->len <= ENTRY_MAX && w->len % 8 == 0);
     ASSERT((kind == ENTRY_GROUP) == (w->count > 0));
     ASSERT(w->count == 0 || !(codec_get16(p + w->last + OP_OFF_FLAGS) & ENTRY_MORE));
     p[OFF_VERSION] = ENTRY_VERSION;

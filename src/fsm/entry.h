@@ -10,7 +10,8 @@
  *           ENTRY_MORE. Conditions (OP_IF_MOD) come first in such a unit; if one fails the rest has
  *           no effect. OP_UNLESS guards some ops of a unit, at their place (MSETNX in a MULTI)
  * Errors    entry_open, entry_next, entry_decode_put: ERR_CORRUPT, ERR_VERSION (newer: also an
- *           unknown op, flag or kind; the node stops), outputs untouched
+ *           unknown op, flag or kind; the node stops), outputs untouched. A writer that cannot
+ *           grow is `failed` and takes nothing more until the next entry_begin
  * Limits    ENTRY_MAX bytes, which a caller must keep before entry_finish: group and unit lengths
  *           are in len, a unit's ENTRY_HEADER bytes included
  */
@@ -104,6 +105,7 @@ struct entry_writer { /* starts zeroed */
     size_t len, size;
     size_t last; /* private: offset of the last op */
     uint32_t count;
+    bool failed;
 };
 
 void entry_begin(struct entry_writer *w); /* keeps the memory */
@@ -116,6 +118,8 @@ void entry_bytes(struct entry_writer *w, enum op op, unsigned flags, struct slic
                  struct slice body);
 void entry_setrange(struct entry_writer *w, unsigned flags, struct slice key, uint64_t offset,
                     struct slice bytes);
+/* Makes room for `len` more bytes; false: there is no memory, and nothing has changed. */
+bool entry_room(struct entry_writer *w, size_t len);
 /* Copies the ops of a finished unit (an entry_writer of its own) behind those of a group. */
 void entry_append_ops(struct entry_writer *group, const struct entry_writer *unit);
 /* Sets or clears ENTRY_MORE of the last op, so that units are built op by op. */

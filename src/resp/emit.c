@@ -13,16 +13,25 @@
 
 #include "base/assert.h"
 
+#define PIECE_MAX ((size_t)16 << 10)
 #define SMALL 512   /* replies up to this are copied together */
 #define HEAD_MAX 32 /* type byte, 20 digits, CRLF */
 
 #define ADD_LITERAL(e, text) add(e, text, sizeof(text) - 1)
 
+/* In pieces, so that no allocation has a size that a client chooses. */
 static void add(struct emit *e, const void *data, size_t len)
 {
-    int rc = evbuffer_add(e->out, data, len);
+    const char *at = data;
 
-    ASSERT(rc == 0);
+    do {
+        size_t n = len < PIECE_MAX ? len : PIECE_MAX;
+        int rc = evbuffer_add(e->out, at, n);
+
+        ASSERT(rc == 0);
+        at += n;
+        len -= n;
+    } while (len > 0);
 }
 
 /* type, v, CRLF into out (HEAD_MAX bytes); returns the length. */

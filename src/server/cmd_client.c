@@ -137,19 +137,13 @@ static void describe(struct text *t, struct conn *c)
     text_add(t, "\n");
 }
 
-static void reply_text(struct request *rq, struct text *t)
-{
-    emit_verbatim(request_emit(rq), "txt", text_slice(t));
-    text_fini(t);
-}
-
 static void info_run(struct request *rq)
 {
     struct text t = {0};
 
     if (rq->conn != NULL)
         describe(&t, rq->conn);
-    reply_text(rq, &t);
+    text_reply(&t, rq);
 }
 
 static struct conn *find_conn(const struct server *s, int64_t id)
@@ -195,7 +189,7 @@ static void list_ids(struct request *rq)
         if (c != NULL)
             describe(&t, c);
     }
-    reply_text(rq, &t);
+    text_reply(&t, rq);
 }
 
 static void list_run(struct request *rq)
@@ -216,7 +210,7 @@ static void list_run(struct request *rq)
     }
     for (struct conn *c = rq->server->conns; normal && c != NULL; c = c->next)
         describe(&t, c);
-    reply_text(rq, &t);
+    text_reply(&t, rq);
 }
 
 static void id_run(struct request *rq)

@@ -313,6 +313,5 @@ void cmd_info_run(struct request *rq)
         text_add(&t, "%s# %s\r\n", t.len > 0 ? "\r\n" : "", sections[i].title);
         sections[i].add(&t, rq->server);
     }
-    emit_verbatim(request_emit(rq), "txt", text_slice(&t));
-    text_fini(&t);
+    text_reply(&t, rq);
 }

@@ -286,8 +286,7 @@ static void doctor_run(struct request *rq)
                  "No problem found: %" PRIu64 " bytes in use, %" PRIu64 " resident, %" PRIu64
                  " keys.\n",
                  m.used, m.rss, c.keys);
-    emit_verbatim(request_emit(rq), "txt", text_slice(&t));
-    text_fini(&t);
+    text_reply(&t, rq);
 }
 
 static void malloc_stats_run(struct request *rq)
@@ -295,8 +294,7 @@ static void malloc_stats_run(struct request *rq)
     struct text t = {0};
 
     memory_report(&t);
-    emit_verbatim(request_emit(rq), "txt", text_slice(&t));
-    text_fini(&t);
+    text_reply(&t, rq);
 }
 
 static void purge_run(struct request *rq)

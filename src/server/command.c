@@ -180,7 +180,9 @@ static bool refused(struct request *rq, struct conn *c, const struct command *co
     struct server *s = rq->server;
     const struct command *cmd = rq->cmd;
 
-    if (cmd == NULL && container != NULL) {
+    if (rq->argc == 0) {
+        request_error_code(rq, ERR_NOMEM);
+    } else if (cmd == NULL && container != NULL) {
         rq->cmd_name = container->name;
         command_unknown_sub(rq);
     } else if (cmd == NULL || (cmd->flags & CMD_INTERNAL)) {
@@ -198,6 +200,8 @@ static bool refused(struct request *rq, struct conn *c, const struct command *co
                       "large values at once, or raise max-memory-bytes");
     } else if (c->too_big > 0) {
         command_too_large(rq, c->too_big);
+    } else if (c->no_memory) {
+        request_error_code(rq, ERR_NOMEM);
     } else if (s->state == SERVER_LOADING && !(cmd->flags & CMD_LOADING)) {
         request_error(rq, "LOADING Redis is loading the dataset in memory");
     } else if (c->in_multi && (cmd->flags & CMD_NO_MULTI)) {
@@ -256,35 +260,59 @@ static bool must_wait(const struct conn *c, const struct command *cmd)
     return c->unproposed > 0 && !(c->unproposed_staged && will_stage(c, cmd));
 }
 
-/* The arguments as slices: the parser's memory, or the payload buffers the request takes over. */
-static void borrow_args(struct request *rq, struct conn *c)
+static bool room_for_args(struct server *s, int argc)
 {
-    struct server *s = rq->server;
+    struct slice *grown;
+
+    if (argc <= s->argv_size)
+        return true;
+    grown = realloc(s->argv_scratch, (size_t)argc * sizeof(*grown));
+    if (grown == NULL)
+        return false;
+    s->argv_scratch = grown;
+    s->argv_size = argc;
+    return true;
+}
+
+static bool any_upload(const struct conn *c)
+{
+    for (int i = 0; i < c->parse.argc; i++)
+        if (c->parse.argv[i].owner != NULL)
+            return true;
+    return false;
+}
+
+/* The arguments as slices: the parser's memory, or the payload buffers the request takes over.
+ * False: there is no memory for them. */
+static bool borrow_args(struct request *rq, struct conn *c)
+{
     int argc = c->parse.argc;
 
-    if (argc > s->argv_size) {
-        struct slice *grown = realloc(s->argv_scratch, (size_t)argc * sizeof(*grown));
-
-        if (grown == NULL)
-            PANIC("out of memory for arguments");
-        s->argv_scratch = grown;
-        s->argv_size = argc;
+    if (!room_for_args(rq->server, argc))
+        return false;
+    if (any_upload(c)) {
+        rq->uploads = calloc((size_t)argc, sizeof(struct upload *));
+        if (rq->uploads == NULL)
+            return false;
     }
     rq->argc = argc;
-    rq->argv = s->argv_scratch;
+    rq->argv = rq->server->argv_scratch;
     for (int i = 0; i < argc; i++) {
         struct parse_arg *a = &c->parse.argv[i];
 
         rq->argv[i] = slice_of(a->ptr, a->len);
-        if (a->owner == NULL)
-            continue;
-        if (rq->uploads == NULL)
-            rq->uploads = calloc((size_t)argc, sizeof(struct upload *));
-        if (rq->uploads == NULL)
-            PANIC("out of memory for arguments");
-        rq->uploads[i] = a->owner;
+        if (a->owner != NULL)
+            rq->uploads[i] = a->owner;
         a->owner = NULL;
     }
+    return true;
+}
+
+/* Arguments that take much memory are copied ahead of the command: now it can still be refused. */
+static void take_args(struct request *rq, struct conn *c)
+{
+    if (!borrow_args(rq, c) || !request_keep_large_args(rq))
+        rq->argc = 0;
 }
 
 /* Large values are in the payload budget. */
@@ -321,7 +349,9 @@ static void queue_in_multi(struct conn *c, struct request *rq)
     child->argc = rq->argc;
     child->argv = rq->argv;
     child->uploads = rq->uploads;
+    child->arg_mem = rq->arg_mem;
     rq->uploads = NULL;
+    rq->arg_mem = NULL;
     rq->argc = 0;
     request_keep_args(child);
     *exec->children_tail = child;
@@ -401,7 +431,7 @@ bool command_try_start(struct conn *c)
                 !(c->in_multi && !(cmd->flags & CMD_IMMEDIATE));
     if (rq->write)
         c->unproposed_staged = (c->unproposed == 0 || c->unproposed_staged) && will_stage(c, cmd);
-    borrow_args(rq, c);
+    take_args(rq, c);
     conn_append(c, rq);
     if (cmd != NULL)
         c->last_cmd = cmd->name;

@@ -71,6 +71,7 @@ struct conn {
     size_t held_bytes;  /* payload budget held by the unfinished command */
     size_t multi_bytes; /* of the commands queued in MULTI */
     size_t too_big;     /* length of a bulk of it that was read away */
+    bool no_memory;     /* a bulk of it was read away: malloc failed */
     bool starved;       /* its bulks are read away: memory for all of them was not to be had */
     uint64_t wait_since_us;
     struct upload *upload;  /* the bulk being received; the parser owns it */

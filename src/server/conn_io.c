@@ -127,37 +127,45 @@ static void join_budget_queue(struct conn *c)
     conn_want_read(c, false);
 }
 
+static int get_upload(struct conn *c, struct upload **out)
+{
+    struct buf *buf;
+    int err = buf_get(c->server->pool, c->parse.direct_len, &buf);
+
+    if (err != 0)
+        return err;
+    *out = upload_new(buf);
+    if (*out == NULL) {
+        buf_unref(buf);
+        return ERR_NOMEM;
+    }
+    return 0;
+}
+
 /* 0: the bulk has its place (or is read away); ERR_AGAIN: no room now. */
 static int open_direct(struct conn *c)
 {
     struct upload *u;
-    struct buf *buf;
-    int err = ERR_TOOBIG;
+    int err;
 
     if (c->starved) {
         parse_discard(&c->parse);
         return 0;
     }
-    if (c->parse.direct_len <= c->server->value_max)
-        err = buf_get(c->server->pool, c->parse.direct_len, &buf);
+    err = c->parse.direct_len > c->server->value_max ? ERR_TOOBIG : get_upload(c, &u);
     if (err == ERR_AGAIN)
         return err;
     if (err != 0) {
-        c->too_big = c->parse.direct_len;
-        parse_discard(&c->parse);
-        return 0;
-    }
-    u = upload_new(buf);
-    if (u == NULL) {
-        buf_unref(buf);
-        c->too_big = c->parse.direct_len;
+        if (err == ERR_TOOBIG)
+            c->too_big = c->parse.direct_len;
+        c->no_memory = c->no_memory || err != ERR_TOOBIG;
         parse_discard(&c->parse);
         return 0;
     }
     c->upload = u;
     c->upload_number = ++c->server->uploads;
-    c->held_bytes += buf->space;
-    parse_direct(&c->parse, buf_payload(buf), u);
+    c->held_bytes += u->buf->space;
+    parse_direct(&c->parse, buf_payload(u->buf), u);
     return 0;
 }
 
@@ -245,7 +253,7 @@ static bool start_command(struct conn *c)
         return false;
     c->held_bytes = 0;
     c->too_big = 0;
-    c->starved = false;
+    c->starved = c->no_memory = false;
     parse_next_command(&c->parse, upload_free);
     conn_note_progress(c, 0, true);
     return true;

@@ -221,8 +221,7 @@ void stats_latency_graph(struct request *rq, struct slice event)
         text_add(&t, "-");
     text_add(&t, "\n");
     draw(&t, ev, low, high, (int64_t)(clock_now_ms(&rq->server->clock) / 1000));
-    emit_verbatim(request_emit(rq), "txt", text_slice(&t));
-    text_fini(&t);
+    text_reply(&t, rq);
 }
 
 static const char *advice_for(const char *event)
@@ -257,6 +256,5 @@ void stats_latency_doctor(struct request *rq)
     if (t.len == 0)
         text_add(&t, "No latency above latency-monitor-threshold (%" PRId64 " ms) was seen.\n",
                  rq->server->config->latency_threshold_ms);
-    emit_verbatim(request_emit(rq), "txt", text_slice(&t));
-    text_fini(&t);
+    text_reply(&t, rq);
 }

@@ -437,6 +437,8 @@ static enum rebuild_next build(const struct need *n, const struct entry_writer *
     }
     if (n->top->built_on == NULL)
         note_keys(n->top, unit);
+    if (n->top->built_on->failed)
+        return refuse(n->rq, ERR_NOMEM);
     request_keep_args(n->rq); /* the request goes on after its start */
     if (b->record.kind != RECORD_INLINE)
         return load_old(n->rq);

@@ -28,7 +28,8 @@
 
 #define ERROR_TEXT_MAX 1024
 
-#define SLICE_US 500 /* a listing or match holds the loop no longer than this */
+#define SLICE_US 500                  /* a listing or match holds the loop no longer than this */
+#define ARGS_LARGE ((size_t)64 << 10) /* smaller ones are kept, or the process ends */
 
 struct upload *upload_new(struct buf *buf)
 {
@@ -107,19 +108,25 @@ void request_free(struct request *rq)
     free(rq);
 }
 
-void request_keep_args(struct request *rq)
+static size_t args_size(const struct request *rq)
 {
     size_t bytes = (size_t)rq->argc * sizeof(struct slice);
+
+    for (int i = 0; i < rq->argc; i++)
+        bytes += rq->argv[i].len <= PARSE_DIRECT_MIN ? rq->argv[i].len : 0;
+    return bytes;
+}
+
+static bool keep_args(struct request *rq)
+{
     struct slice *argv;
     uint8_t *at;
 
     if (rq->arg_mem != NULL)
-        return;
-    for (int i = 0; i < rq->argc; i++)
-        bytes += rq->argv[i].len <= PARSE_DIRECT_MIN ? rq->argv[i].len : 0;
-    argv = malloc(bytes);
+        return true;
+    argv = malloc(args_size(rq));
     if (argv == NULL)
-        PANIC("out of memory for a request");
+        return false;
     at = (uint8_t *)(argv + rq->argc);
     for (int i = 0; i < rq->argc; i++) {
         argv[i] = rq->argv[i];
@@ -131,6 +138,18 @@ void request_keep_args(struct request *rq)
     }
     rq->argv = argv;
     rq->arg_mem = argv;
+    return true;
+}
+
+void request_keep_args(struct request *rq)
+{
+    if (!keep_args(rq))
+        PANIC("out of memory for a request");
+}
+
+bool request_keep_large_args(struct request *rq)
+{
+    return args_size(rq) < ARGS_LARGE || keep_args(rq);
 }
 
 /* What is in the connection's output may leave at any moment: a reply that must not, because its

@@ -103,6 +103,7 @@ struct request *request_new(struct server *s, struct conn *conn, const struct co
 void request_free(struct request *rq);
 /* Copies what argv still borrows from the parser: the request goes on after its start. */
 void request_keep_args(struct request *rq);
+bool request_keep_large_args(struct request *rq); /* if they are; false: there is no memory */
 
 /* Where to write the reply. Valid until the next event. */
 struct emit *request_emit(struct request *rq);
@@ -116,7 +117,6 @@ void request_hold(struct request *rq);
 void request_release(struct request *rq);
 
 /* ---- taking turns ------------------------------------------------------------------------ */
-
 /* A large reply goes on with `next` only when it is this request's turn and the output has drained;
  * true = it waits (and holds) until then, false = go on now: what is emitted leaves. A closed
  * connection counts as drained: next sees conn NULL and should end. */

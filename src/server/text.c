@@ -6,10 +6,12 @@
 #include <stdlib.h>
 
 #include "base/assert.h"
+#include "base/err.h"
+#include "server/request.h"
 
 #define FIRST_SIZE ((size_t)1024)
 
-static void reserve(struct text *t, size_t more)
+static bool reserve(struct text *t, size_t more)
 {
     size_t size = t->size > 0 ? t->size : FIRST_SIZE;
     char *grown;
@@ -17,12 +19,13 @@ static void reserve(struct text *t, size_t more)
     while (size - t->len < more)
         size *= 2;
     if (size == t->size)
-        return;
+        return true;
     grown = realloc(t->mem, size);
     if (grown == NULL)
-        PANIC("out of memory for a text of %zu bytes", size);
+        return false;
     t->mem = grown;
     t->size = size;
+    return true;
 }
 
 void text_add(struct text *t, const char *format, ...)
@@ -30,12 +33,16 @@ void text_add(struct text *t, const char *format, ...)
     va_list args;
     int n;
 
+    if (t->failed)
+        return;
     va_start(args, format);
     n = vsnprintf(t->mem != NULL ? t->mem + t->len : NULL, t->size - t->len, format, args);
     va_end(args);
     ASSERT(n >= 0);
     if ((size_t)n >= t->size - t->len) {
-        reserve(t, (size_t)n + 1);
+        t->failed = !reserve(t, (size_t)n + 1);
+        if (t->failed)
+            return;
         va_start(args, format);
         vsnprintf(t->mem + t->len, t->size - t->len, format, args);
         va_end(args);
@@ -43,9 +50,13 @@ void text_add(struct text *t, const char *format, ...)
     t->len += (size_t)n;
 }
 
-struct slice text_slice(const struct text *t)
+void text_reply(struct text *t, struct request *rq)
 {
-    return slice_of(t->mem, t->len);
+    if (t->failed)
+        request_error_code(rq, ERR_NOMEM);
+    else
+        emit_verbatim(request_emit(rq), "txt", slice_of(t->mem, t->len));
+    text_fini(t);
 }
 
 void text_fini(struct text *t)

@@ -27,6 +27,7 @@
 #include "base/fail.h"
 #include "base/hash.h"
 #include "base/logger.h"
+#include "server/admit.h"
 #include "server/command.h"
 #include "server/conn.h"
 #include "server/rebuild.h"
@@ -67,6 +68,7 @@ struct write {
     struct group *spare;
     unsigned in_flight, spares;
     size_t queued_bytes;
+    size_t ahead_ops, ahead_bytes; /* joined and not yet applied: the table's room for them */
     struct request *waiting, **waiting_tail; /* for room; linked by ->cursor (unused by writes) */
     uint64_t next_group, last_stamp_ms, last_tick_us, retry_us;
     uint64_t plain; /* id of the TICK or INIT under way; 0: none */
@@ -120,7 +122,7 @@ void write_free(struct write *w)
 
 /* ---- groups ------------------------------------------------------------------------------ */
 
-static struct group *new_group(struct write *w)
+static struct group *take_group(struct write *w)
 {
     struct group *g = w->spare;
 
@@ -136,10 +138,14 @@ static struct group *new_group(struct write *w)
     entry_begin(&g->w);
     g->next = NULL;
     g->nunits = g->at = 0;
+    return g;
+}
+
+static void open_group(struct write *w, struct group *g)
+{
     g->id = w->next_group++;
     *w->open_tail = g;
     w->open_tail = &g->next;
-    return g;
 }
 
 static void recycle_group(struct write *w, struct group *g)
@@ -159,22 +165,33 @@ static struct group *last_open(struct write *w)
                            : (struct group *)((char *)w->open_tail - offsetof(struct group, next));
 }
 
-/* The group that takes another unit of `bytes`. */
+/* The group that takes another unit of `bytes`; NULL: there is no memory for it. */
 static struct group *group_for(struct write *w, size_t bytes)
 {
     struct group *g = last_open(w);
+    bool fresh = g == NULL || g->w.count >= WRITE_GROUP_UNITS || g->w.len >= WRITE_GROUP_BYTES ||
+                 g->w.len + bytes > ENTRY_MAX;
 
-    if (g == NULL || g->w.count >= WRITE_GROUP_UNITS || g->w.len >= WRITE_GROUP_BYTES ||
-        g->w.len + bytes > ENTRY_MAX)
-        g = new_group(w);
+    if (fresh)
+        g = take_group(w);
+    if (!entry_room(&g->w, bytes)) {
+        if (fresh)
+            recycle_group(w, g);
+        return NULL;
+    }
+    if (fresh)
+        open_group(w, g);
     return g;
 }
 
-static void join(struct write *w, struct request *rq, struct entry_writer *unit)
+/* False: there is no memory for it. */
+static bool join(struct write *w, struct request *rq, struct entry_writer *unit)
 {
     struct group *g = group_for(w, unit->len);
     size_t before;
 
+    if (g == NULL)
+        return false;
     if (g->nunits == g->size) {
         size_t size = g->size == 0 ? 64 : g->size * 2;
         struct unit *units = realloc(g->units, size * sizeof(*units));
@@ -189,8 +206,11 @@ static void join(struct write *w, struct request *rq, struct entry_writer *unit)
     entry_append_ops(&g->w, unit);
     g->queued += g->w.len - before;
     w->queued_bytes += g->w.len - before;
+    w->ahead_bytes += g->w.len - before;
+    w->ahead_ops += unit->count;
     w->stats.units++;
     server_wake(w->server);
+    return true;
 }
 
 bool write_evict(struct write *w, struct slice key, uint64_t mod)
@@ -199,8 +219,7 @@ bool write_evict(struct write *w, struct slice key, uint64_t mod)
         return false; /* the store asks again */
     entry_begin(&w->scratch);
     entry_u64(&w->scratch, OP_EVICT, 0, key, mod);
-    join(w, NULL, &w->scratch);
-    return true;
+    return join(w, NULL, &w->scratch);
 }
 
 bool write_backlogged(const struct write *w)
@@ -229,6 +248,12 @@ static void finish(struct request *rq)
     request_release(rq);
 }
 
+static void refuse(struct request *rq, int err)
+{
+    request_error_code(rq, err);
+    finish(rq);
+}
+
 void write_unit(struct request *rq, struct entry_writer *unit)
 {
     struct write *w = rq->server->write;
@@ -243,8 +268,9 @@ void write_unit(struct request *rq, struct entry_writer *unit)
     entry_mark_more(unit, false); /* commands mark every op; the last ends the unit */
     rq->ops = unit->count;
     rq->ops_seen = 0;
-    join(w, rq, unit);
-    if (!rebuild_possible(rq))
+    if (!join(w, rq, unit))
+        refuse(rq, ERR_NOMEM);
+    else if (!rebuild_possible(rq))
         proposed(rq);
 }
 
@@ -264,6 +290,10 @@ static void advance(struct request *rq)
         }
         if (rq->staging > 0)
             return; /* write_resume plans again */
+        if (unit->failed) {
+            refuse(rq, ERR_NOMEM);
+            return;
+        }
         ASSERT(unit->count > 0);
         next = rebuild_unit(rq, unit);
     } while (next == REBUILD_AGAIN);
@@ -275,41 +305,10 @@ static void advance(struct request *rq)
 
 void write_resume(struct request *rq)
 {
-    if (rq->stage_err != 0) {
-        request_error_code(rq, rq->stage_err);
-        finish(rq);
-        return;
-    }
-    advance(rq);
-}
-
-/* Bytes that the arguments will take in the table, and in the volumes. */
-static void sizes(const struct request *rq, uint64_t *inline_bytes, uint64_t *slab_bytes)
-{
-    *inline_bytes = *slab_bytes = 0;
-    for (int i = 1; i < rq->argc; i++) {
-        if (rq->argv[i].len > (size_t)rq->server->config->inline_max)
-            *slab_bytes += volume_slot(rq->argv[i].len);
-        else
-            *inline_bytes += rq->argv[i].len;
-    }
-    for (struct request *child = rq->children; child != NULL; child = child->next) {
-        uint64_t in, slab;
-
-        sizes(child, &in, &slab);
-        *inline_bytes += in;
-        *slab_bytes += slab;
-    }
-}
-
-static bool adds(const struct request *rq)
-{
-    if (rq->cmd->flags & CMD_DENYOOM)
-        return true;
-    for (const struct request *child = rq->children; child != NULL; child = child->next)
-        if (child->cmd->flags & CMD_DENYOOM)
-            return true;
-    return false;
+    if (rq->stage_err != 0)
+        refuse(rq, rq->stage_err);
+    else
+        advance(rq);
 }
 
 bool write_acks_late(const struct write *w)
@@ -318,20 +317,11 @@ bool write_acks_late(const struct write *w)
 }
 
 /* 0, ERR_AGAIN = queued by the caller, or an error that was replied. */
-static int admit(struct request *rq)
+static int let_in(struct request *rq)
 {
-    struct server *s = rq->server;
-    uint64_t inline_bytes, slab_bytes;
-    int err = 0;
+    struct write *w = rq->server->write;
+    int err = admit(rq, w->ahead_ops, w->ahead_bytes);
 
-    if (write_acks_late(s->write) && store_checkpoint_failing(s->store)) {
-        err = ERR_NOSPC; /* the checkpoint that would answer it is not to be had */
-    } else if (adds(rq)) {
-        sizes(rq, &inline_bytes, &slab_bytes);
-        err = store_may_add(s->store, inline_bytes, slab_bytes);
-    } else if (rq->cmd->first_key > 0 || rq->children != NULL) { /* FLUSHALL gives memory back */
-        err = store_may_change(s->store);
-    }
     if (err == 0 || err == ERR_AGAIN)
         return err;
     if (err == ERR_FULL && rq->cmd->before_op != NULL)
@@ -356,7 +346,7 @@ static void wait_for_room(struct write *w, struct request *rq)
 void write_start(struct request *rq)
 {
     struct write *w = rq->server->write;
-    int err = w->waiting != NULL && adds(rq) ? ERR_AGAIN : admit(rq);
+    int err = w->waiting != NULL && admit_adds(rq) ? ERR_AGAIN : let_in(rq);
 
     if (err == ERR_AGAIN)
         wait_for_room(w, rq);
@@ -376,7 +366,7 @@ void write_on_space(struct write *w)
             w->waiting_tail = &w->waiting;
         rq->cursor = NULL;
         w->stats.waiting--;
-        err = admit(rq);
+        err = let_in(rq);
         if (err == ERR_AGAIN) {
             rq->cursor = w->waiting;
             if (w->waiting == NULL)
@@ -480,6 +470,13 @@ static void checkpoint_done(void *ctx, int err)
     }
 }
 
+static void leave_flight(struct write *w, const struct group *g)
+{
+    w->in_flight--;
+    w->ahead_bytes -= g->w.len - ENTRY_HEADER;
+    w->ahead_ops -= g->w.count;
+}
+
 static struct group *pop_flight(struct write *w)
 {
     struct group *g = w->flight;
@@ -488,7 +485,7 @@ static struct group *pop_flight(struct write *w)
     if (w->flight == NULL)
         w->flight_tail = &w->flight;
     g->next = NULL;
-    w->in_flight--;
+    leave_flight(w, g);
     return g;
 }
 
@@ -567,7 +564,7 @@ void write_on_failed(void *ctx, uint64_t token, int err)
     *at = g->next;
     if (*at == NULL)
         w->flight_tail = at;
-    w->in_flight--;
+    leave_flight(w, g);
     w->stats.failed++;
     for (size_t i = 0; i < g->nunits; i++) {
         if (g->units[i].rq != NULL) {

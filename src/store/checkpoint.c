@@ -281,6 +281,7 @@ static void freeze(struct checkpoint *c, bool clean)
     ASSERT(s->frozen == NULL && c->rows == NULL);
     s->frozen = s->active;
     s->active = table_new();
+    table_inherit(s->active, s->frozen);
     scan_table_frozen(s->scan);
     c->changed_rows = s->active_rows;
     c->row_bytes = s->row_bytes;

@@ -405,6 +405,19 @@ static int index_admits(struct store *s, uint64_t bytes)
     return ERR_AGAIN;
 }
 
+int store_reserve(struct store *s, size_t records, size_t bytes)
+{
+    size_t each = RECORD_FIXED + RECORD_SLAB_TAIL + RECORD_CHECK;
+
+    if (records > TABLE_KEYS_MAX)
+        records = TABLE_KEYS_MAX; /* more will be refused, or come after a checkpoint */
+    bytes += records * each;
+    bytes += bytes / 2; /* of a value that grows */
+    return table_reserve(s->active, records, bytes < TABLE_BYTES_MAX ? bytes : TABLE_BYTES_MAX)
+               ? 0
+               : ERR_NOMEM;
+}
+
 int store_may_change(struct store *s)
 {
     bool stuck = checkpoint_is_failing(s) && s->frozen != NULL;

@@ -87,6 +87,9 @@ void store_count_evicted(struct store *s); /* an EVICT took effect */
 /* May a write that adds `bytes` (slab_bytes: of slot space) be proposed now? 0; ERR_AGAIN: wait
  * for on_space (table full, eviction or format running); ERR_FULL, ERR_NOSPC: refuse. */
 int store_may_add(struct store *s, uint64_t inline_bytes, uint64_t slab_bytes);
+/* Memory in the table for that many records with so many bytes of keys, values and metadata: 0, or
+ * ERR_NOMEM. */
+int store_reserve(struct store *s, size_t records, size_t bytes);
 /* One that deletes or changes what is there: 0, or ERR_NOSPC when the checkpoint finds no space and
  * the tables have used up their reserve. */
 int store_may_change(struct store *s);

@@ -11,8 +11,9 @@
  * a checkpoint comes earlier, never later.
  *
  * Look-ups change nothing, hence the loop and the checkpoint worker may both read a frozen table.
- * Memory: the size of an entry is bounded by the caller; failing to get it is the end of the
- * process (apply cannot fail).
+ * Memory: apply cannot fail, so whoever lets a write in asks for its room first (table_reserve):
+ * blocks are set aside for it. What is applied without (deletes, the replay of a log) ends the
+ * process when there is no memory.
  */
 #include "store/table.h"
 
@@ -25,6 +26,7 @@
 #define BLOCK_SIZE ((size_t)1 << 20)
 #define BUCKETS_MIN 1024u
 #define ALIGN 8u
+#define SPARE_MORE (8 * BLOCK_SIZE) /* than what is asked for, at most */
 
 struct node {
     struct node *next; /* chain */
@@ -49,7 +51,9 @@ struct table {
     struct node **nodes; /* by number */
     size_t count, nodes_space;
     struct block *blocks; /* the first one is filled */
-    size_t block_bytes;   /* handed out of blocks */
+    struct block *spare;  /* set aside */
+    size_t spare_bytes;
+    size_t block_bytes; /* handed out of blocks */
     uint64_t epoch;
     bool hides_below;
 };
@@ -68,18 +72,24 @@ static void init_empty(struct table *t)
     t->nodes_space = BUCKETS_MIN;
     t->nodes = must(malloc(t->nodes_space * sizeof(*t->nodes)));
     t->count = 0;
-    t->blocks = NULL;
-    t->block_bytes = 0;
+    t->blocks = t->spare = NULL;
+    t->block_bytes = t->spare_bytes = 0;
+}
+
+static void free_blocks(struct block *b)
+{
+    while (b != NULL) {
+        struct block *next = b->next;
+
+        free(b);
+        b = next;
+    }
 }
 
 static void fini(struct table *t)
 {
-    while (t->blocks != NULL) {
-        struct block *b = t->blocks;
-
-        t->blocks = b->next;
-        free(b);
-    }
+    free_blocks(t->blocks);
+    free_blocks(t->spare);
     free(t->nodes);
     free(t->buckets);
 }
@@ -101,14 +111,75 @@ void table_free(struct table *t)
     free(t);
 }
 
+/* NULL: no memory. */
 static struct block *new_block(size_t size)
 {
-    struct block *b = must(malloc(sizeof(*b) + size));
+    struct block *b = malloc(sizeof(*b) + size);
 
+    if (b == NULL)
+        return NULL;
     b->next = NULL;
     b->used = 0;
     b->size = size;
     return b;
+}
+
+static struct block *take_block(struct table *t)
+{
+    struct block *b = t->spare;
+
+    if (b == NULL)
+        return must(new_block(BLOCK_SIZE));
+    t->spare = b->next;
+    t->spare_bytes -= b->size;
+    b->next = NULL;
+    return b;
+}
+
+static bool set_aside(struct table *t, size_t bytes)
+{
+    while (t->spare_bytes > bytes + SPARE_MORE)
+        free(take_block(t));
+    while (t->spare_bytes < bytes) {
+        struct block *b = new_block(BLOCK_SIZE);
+
+        if (b == NULL)
+            return false;
+        b->next = t->spare;
+        t->spare = b;
+        t->spare_bytes += b->size;
+    }
+    return true;
+}
+
+static bool number_ahead(struct table *t, size_t keys)
+{
+    size_t space = t->nodes_space;
+    struct node **nodes;
+
+    while (space - t->count < keys)
+        space *= 2;
+    nodes = space == t->nodes_space ? t->nodes : realloc(t->nodes, space * sizeof(*nodes));
+    if (nodes == NULL)
+        return false;
+    t->nodes = nodes;
+    t->nodes_space = space;
+    return true;
+}
+
+/* The end of a block may be too short for the next record, hence one more. */
+bool table_reserve(struct table *t, size_t keys, size_t bytes)
+{
+    return set_aside(t, bytes + keys * sizeof(struct node) + BLOCK_SIZE) && number_ahead(t, keys);
+}
+
+void table_inherit(struct table *t, struct table *from)
+{
+    ASSERT(t->spare == NULL);
+    t->spare = from->spare;
+    t->spare_bytes = from->spare_bytes;
+    from->spare = NULL;
+    from->spare_bytes = 0;
 }
 
 /* Large pieces get a block of their own, put behind the one being filled. */
@@ -119,7 +190,7 @@ static void *allocate(struct table *t, size_t size)
 
     size = (size + ALIGN - 1) & ~(size_t)(ALIGN - 1);
     if (b == NULL || b->size - b->used < size) {
-        b = new_block(size > BLOCK_SIZE / 4 ? size : BLOCK_SIZE);
+        b = size > BLOCK_SIZE / 4 ? must(new_block(size)) : take_block(t);
         if (t->blocks != NULL && b->size != BLOCK_SIZE) {
             b->next = t->blocks->next;
             t->blocks->next = b;
@@ -151,13 +222,19 @@ static void link_node(struct table *t, struct node *n)
     *bucket = n;
 }
 
-static void grow_buckets(struct table *t)
+/* Without memory for it chains get longer. */
+static bool grow_buckets(struct table *t)
 {
+    struct node **grown = calloc(2 * t->nbuckets, sizeof(*grown));
+
+    if (grown == NULL)
+        return false;
     free(t->buckets);
+    t->buckets = grown;
     t->nbuckets *= 2;
-    t->buckets = must(calloc(t->nbuckets, sizeof(*t->buckets)));
     for (size_t i = 0; i < t->count; i++)
         link_node(t, t->nodes[i]);
+    return true;
 }
 
 static struct node *add(struct table *t, struct slice key, uint64_t hash)
@@ -171,9 +248,7 @@ static struct node *add(struct table *t, struct slice key, uint64_t hash)
         t->nodes = must(realloc(t->nodes, t->nodes_space * sizeof(*t->nodes)));
     }
     t->nodes[t->count++] = n;
-    if (t->count > t->nbuckets)
-        grow_buckets(t); /* links n as well */
-    else
+    if (t->count <= t->nbuckets || !grow_buckets(t)) /* which links n as well */
         link_node(t, n);
     return n;
 }
@@ -289,7 +364,7 @@ void table_check(const struct table *t)
     size_t linked = 0;
 
     ASSERT((t->nbuckets & (t->nbuckets - 1)) == 0);
-    ASSERT(t->count <= t->nodes_space && t->count <= t->nbuckets);
+    ASSERT(t->count <= t->nodes_space);
     for (size_t i = 0; i < t->nbuckets; i++) {
         for (const struct node *n = t->buckets[i]; n != NULL; n = n->next, linked++) {
             ASSERT((n->hash & (t->nbuckets - 1)) == i);

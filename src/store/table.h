@@ -31,6 +31,11 @@ void table_free(struct table *t);
 
 enum table_hit table_get(const struct table *t, struct slice key, struct slice *value);
 
+/* Memory for that many puts of new keys, with so many bytes of keys and records. False: there is
+ * none. */
+bool table_reserve(struct table *t, size_t keys, size_t bytes);
+/* Takes over what `from` has set aside; t is new. */
+void table_inherit(struct table *t, struct table *from);
 /* Room for `size` bytes of an encoded record, to be filled at once. */
 uint8_t *table_put(struct table *t, struct slice key, size_t size);
 void table_del(struct table *t, struct slice key);

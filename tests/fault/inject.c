@@ -9,6 +9,8 @@
  *           SLDMKV_INJECT_WHEN=file   calls count only while that file exists
  * Functions open (openat too), pread (preadv), pwrite, pwritev, write, writev, fsync, fdatasync,
  *           fallocate, ftruncate, rename, linkat, msync, io_submit, io_getevents
+ *           SLDMKV_NO_MEMORY=bytes   while the file SLDMKV_INJECT_WHEN exists, there is no memory
+ *           for a piece of that size or a larger one (malloc, calloc, realloc, mmap of no file)
  * Tells     the first failure on stderr, which is the server's log: "inject: …"
  * Threads   any
  *
@@ -288,4 +290,67 @@ long syscall(long number, ...)
     if (number == SYS_io_getevents && result > 0)
         fail_completions((struct io_event *)a[3], result);
     return result;
+}
+
+/* ---- memory ------------------------------------------------------------------------------- */
+
+/* Nothing here may allocate: it is asked from within malloc. */
+static bool no_memory(size_t size)
+{
+    const char *least = getenv("SLDMKV_NO_MEMORY"), *when = getenv("SLDMKV_INJECT_WHEN");
+
+    if (least == NULL || when == NULL || size < strtoul(least, NULL, 10) ||
+        syscall(SYS_faccessat, AT_FDCWD, when, F_OK, 0) != 0)
+        return false;
+    errno = ENOMEM;
+    return true;
+}
+
+void *malloc(size_t size)
+{
+    static void *(*real)(size_t);
+
+    if (no_memory(size))
+        return NULL;
+    if (real == NULL)
+        real = (void *(*)(size_t))dlsym(RTLD_NEXT, "malloc");
+    return real(size);
+}
+
+void *realloc(void *old, size_t size)
+{
+    static void *(*real)(void *, size_t);
+
+    if (no_memory(size))
+        return NULL;
+    if (real == NULL)
+        real = (void *(*)(void *, size_t))dlsym(RTLD_NEXT, "realloc");
+    return real(old, size);
+}
+
+/* dlsym may call calloc itself, once: it takes nothing for it. */
+void *calloc(size_t n, size_t size)
+{
+    static void *(*real)(size_t, size_t);
+    static bool asking;
+
+    if (asking || no_memory(n * size))
+        return NULL;
+    if (real == NULL) {
+        asking = true;
+        real = (void *(*)(size_t, size_t))dlsym(RTLD_NEXT, "calloc");
+        asking = false;
+    }
+    return real(n, size);
+}
+
+void *mmap(void *addr, size_t len, int prot, int flags, int fd, off_t offset)
+{
+    static void *(*real)(void *, size_t, int, int, int, off_t);
+
+    if (fd < 0 && no_memory(len))
+        return MAP_FAILED;
+    if (real == NULL)
+        real = (void *(*)(void *, size_t, int, int, int, off_t))dlsym(RTLD_NEXT, "mmap");
+    return real(addr, len, prot, flags, fd, offset);
 }

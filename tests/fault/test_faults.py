@@ -228,6 +228,55 @@ def run(server: Server, fault: Fault, seed: int) -> bool:
     return met
 
 
+@pytest.mark.parametrize("least", [1 << 20, 200_000, 70_000])
+def test_no_memory(new_server: Callable[..., Server], least: int) -> None:
+    """What a client makes large is refused when there is no memory for it, and nothing ends."""
+    server = new_server(start=False, **OPTIONS)
+    trigger = server.base / "trigger"
+    server.env |= {
+        "LD_PRELOAD": str(Path(os.environ["SLDMKV_BUILD"]) / "tests" / "inject.so"),
+        "SLDMKV_NO_MEMORY": str(least),
+        "SLDMKV_INJECT_WHEN": str(trigger),
+    }
+    server.start()
+    large = bytes(5_000_000)
+    pairs = [x for n in range(3000) for x in (f"z{n}", bytes(1000))]
+    with server.client() as c:
+        c.ok("SET", "large", large)
+        c.pipeline([("SET", f"{n:060}", "v") for n in range(2000)])
+        trigger.touch()
+        out_of_memory = b"ERR out of memory"
+        assert c.cmd("SET", "a", large) == out_of_memory
+        assert c.cmd("APPEND", "large", "x") == out_of_memory
+        assert c.cmd("SETRANGE", "b", 1_000_000, "x") == out_of_memory
+        assert c.cmd("GET", "large") == large
+        for command in (
+            ("MSET", *pairs),
+            ("MGET", *[f"{n:060}" for n in range(2000)]),
+            ("KEYS", "*"),
+            ("DEL", *pairs[::2]),
+            ("KVMATCH", *["large"] * 50_000),
+            ("INFO", "everything"),
+            ("COMMAND", "DOCS"),
+            ("MEMORY", "MALLOC-STATS"),
+        ):
+            with server.client() as other:
+                try:
+                    got = other.cmd(*command)
+                    assert not is_error(got) or b"out of memory" in got, got
+                except ConnectionClosed:
+                    pass  # its bytes were to be kept and could not
+            assert c.cmd("PING") == b"PONG", command[0]
+        # Writes that fit into the memory set aside go on, then they are refused.
+        replies = c.pipeline([("SET", f"s{n}", bytes(INLINE_MAX)) for n in range(300)])
+        assert set(replies) == {b"OK", out_of_memory} or least < 1 << 20
+        trigger.unlink()
+        c.ok("SET", "a", large)
+        c.ok("MSET", *pairs)
+        stored = sum(r == b"OK" for r in replies)
+        assert c.cmd("EXISTS", *[f"s{n}" for n in range(300)]) == stored
+
+
 def test_a_read_error_is_no_miss(new_server: Callable[..., Server]) -> None:
     """Whoever gets nil deletes or makes anew what is there; an array has an error in its place."""
     server = new_server(start=False, **OPTIONS)

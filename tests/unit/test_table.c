@@ -42,6 +42,27 @@ TEST(put_get_del)
     table_free(t);
 }
 
+/* What is set aside counts only when it is used, and goes on to the next table. */
+TEST(room_is_set_aside)
+{
+    struct table *a = table_new(), *b = table_new();
+    size_t empty = table_bytes(b);
+    char key[16];
+
+    CHECK(table_reserve(a, 1000, 3 << 20));
+    table_inherit(b, a);
+    table_free(a);
+    CHECK_EQ_INT(table_bytes(b), empty);
+    for (int i = 0; i < 1000; i++) {
+        snprintf(key, sizeof(key), "key %d", i);
+        memset(table_put(b, slice_str(key), 3 << 10), i, 3 << 10);
+    }
+    CHECK_GT_INT(table_bytes(b) - empty, 1000 * (3 << 10));
+    CHECK(table_reserve(b, 5000, 20 << 20) && table_reserve(b, 1, 1)); /* and back */
+    table_check(b);
+    table_free(b);
+}
+
 TEST(binary_keys)
 {
     struct table *t = table_new();
