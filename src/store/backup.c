@@ -7,6 +7,7 @@
  *                        that hold records
  *   VOLUMES     maint    one volume a job, oldest first, so that formatting is not held up
  *   FORMAT      maint    FORMAT, last: a directory without it is no data directory
+ *   REMOVE      maint    after an error or a stop: what this backup made goes, and nothing else
  *
  * Volumes are pinned before the copy of the index is taken, and so is every volume opened while
  * that runs (a checkpoint may get into the copy): nothing the copy names can be recycled before it
@@ -23,6 +24,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <libgen.h>
+#include <limits.h>
 #include <stdatomic.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -49,7 +52,12 @@ struct pin {
     bool held;
 };
 
-enum phase { PHASE_CHECKPOINT, PHASE_INDEX, PHASE_VOLUMES, PHASE_FORMAT };
+enum phase { PHASE_CHECKPOINT, PHASE_INDEX, PHASE_VOLUMES, PHASE_FORMAT, PHASE_REMOVE };
+
+struct made { /* a file in the directory */
+    struct made *next;
+    char name[32];
+};
 
 struct backup {
     struct job job;
@@ -69,6 +77,8 @@ struct backup {
     size_t nrows, current;
     uint64_t base; /* of the current volume */
     uint64_t unreadable;
+    struct made *made; /* newest first */
+    bool made_dir;
     int err;
     char detail[INDEX_DETAIL_MAX];
 };
@@ -82,6 +92,19 @@ __attribute__((format(printf, 3, 4))) static int explain(struct backup *b, int e
     vsnprintf(b->detail, sizeof(b->detail), format, args);
     va_end(args);
     return err;
+}
+
+/* err_text speaks of data-dir. */
+static const char *target_text(int err)
+{
+    switch (err) {
+    case ERR_NOSPC:
+        return "no space left on its device";
+    case ERR_IO:
+        return "input/output error";
+    default:
+        return err_text(err);
+    }
 }
 
 static struct backup *of_job(struct job *job)
@@ -154,13 +177,60 @@ static struct pin *pin_of(struct backup *b, const struct volume_row *r)
 
 /* --- jobs, on the maint worker ------------------------------------------------------------- */
 
+static void note_made(struct backup *b, const char *name)
+{
+    struct made *m = malloc(sizeof(*m));
+
+    if (m == NULL)
+        return; /* it will be left behind */
+    snprintf(m->name, sizeof(m->name), "%s", name);
+    m->next = b->made;
+    b->made = m;
+}
+
+/* The directory goes only when it is empty, so what others put there stays. */
+static void work_remove(struct job *job)
+{
+    struct backup *b = of_job(job);
+    char path[PATH_ROOM];
+
+    while (b->made != NULL) {
+        struct made *m = b->made;
+
+        snprintf(path, sizeof(path), "%s/%s", b->dir, m->name);
+        unlink(path);
+        b->made = m->next;
+        free(m);
+    }
+    if (b->made_dir)
+        rmdir(b->dir);
+}
+
+/* The directory itself, or where it is to be made. */
+static bool is_inside(const char *dir, const char *outer)
+{
+    char copy[DIR_MAX + 1], inner_path[PATH_MAX], outer_path[PATH_MAX];
+    size_t len;
+
+    memcpy(copy, dir, strlen(dir) + 1);
+    if ((realpath(dir, inner_path) == NULL && realpath(dirname(copy), inner_path) == NULL) ||
+        realpath(outer, outer_path) == NULL)
+        return false; /* mkdir or opendir says why */
+    len = strlen(outer_path);
+    return strncmp(inner_path, outer_path, len) == 0 &&
+           (inner_path[len] == '/' || inner_path[len] == '\0');
+}
+
 static int prepare_dir(struct backup *b)
 {
     struct dirent *e;
     bool empty = true;
     DIR *d;
 
-    if (mkdir(b->dir, 0700) != 0 && errno != EEXIST)
+    if (is_inside(b->dir, b->s->config.dir))
+        return explain(b, ERR_INVAL, "%.300s is in data-dir, which is to be copied", b->dir);
+    b->made_dir = mkdir(b->dir, 0700) == 0;
+    if (!b->made_dir && errno != EEXIST)
         return explain(b, err_from_errno(errno), "cannot make %.300s: %s", b->dir, strerror(errno));
     d = opendir(b->dir);
     if (d == NULL)
@@ -219,8 +289,12 @@ static void work_index(struct job *job)
         return;
     snprintf(path, sizeof(path), "%s/index.mdb", b->dir);
     b->err = index_copy(b->s->index, path);
+    if (b->err != ERR_EXISTS) {
+        note_made(b, "index.mdb");
+        note_made(b, "index.mdb-lock");
+    }
     if (b->err != 0) {
-        explain(b, b->err, "cannot write %.300s: %s", path, err_text(b->err));
+        explain(b, b->err, "cannot write %.300s: %s", path, target_text(b->err));
         return;
     }
     b->err = index_open(path, &copy, b->detail);
@@ -229,7 +303,7 @@ static void work_index(struct job *job)
     b->err = trim_copy(b, copy);
     index_close(copy);
     if (b->err != 0) {
-        explain(b, b->err, "%.300s: the copy of the index: %s", path, err_text(b->err));
+        explain(b, b->err, "%.300s: the copy of the index: %s", path, target_text(b->err));
         return;
     }
     strcat(path, "-lock");
@@ -283,7 +357,7 @@ static int copy_file(struct backup *b, const struct volume_row *r, int in, int o
         return err_from_errno(errno);
     size = (uint64_t)st.st_size;
     if (size < SLAB_SIZE_MIN || size > SLAB_SIZE_MAX || used > size)
-        return ERR_CORRUPT;
+        return ERR_CORRUPT; /* the volume's, not the copy's */
     if (fallocate(out, 0, 0, st.st_size) != 0 && errno != EOPNOTSUPP && errno != ENOSYS)
         return err_from_errno(errno);
     if (ftruncate(out, st.st_size) != 0)
@@ -314,9 +388,12 @@ static void work_volume(struct job *job)
         b->err = explain(b, err_from_errno(errno), "cannot open %.300s: %s", in < 0 ? from : to,
                          strerror(errno));
     } else {
+        note_made(b, strrchr(to, '/') + 1);
         b->err = copy_file(b, r, in, out);
-        if (b->err != 0)
-            explain(b, b->err, "copying %.200s to %.200s: %s", from, to, err_text(b->err));
+        if (b->err == ERR_CORRUPT)
+            explain(b, b->err, "%.300s does not have the size of a volume", from);
+        else if (b->err != 0)
+            explain(b, b->err, "cannot write %.300s: %s", to, target_text(b->err));
     }
     if (in >= 0)
         close(in);
@@ -338,20 +415,27 @@ static void work_format(struct job *job)
     d.log_base = b->state.applied;
     d.raft = datadir_read_format(b->s->config.dir, &from, b->detail) != 0 || from.raft;
     memcpy(d.uuid, b->s->config.uuid, sizeof(d.uuid));
-    if (b->err == 0)
+    if (b->err == 0) {
+        note_made(b, "FORMAT");
         b->err = datadir_write_format(b->dir, &d);
+    }
     if (b->err != 0)
-        explain(b, b->err, "%.300s/FORMAT: %s", b->dir, err_text(b->err));
+        explain(b, b->err, "cannot write %.300s/FORMAT: %s", b->dir, target_text(b->err));
 }
 
 /* --- steps, on the loop -------------------------------------------------------------------- */
+
+static void unpin_all(struct backup *b)
+{
+    for (size_t i = 0; i < b->npins; i++)
+        unpin(b, &b->pins[i]);
+}
 
 static void finish(struct backup *b, int err)
 {
     struct store *s = b->s;
 
-    for (size_t i = 0; i < b->npins; i++)
-        unpin(b, &b->pins[i]);
+    unpin_all(b);
     s->backup = NULL;
     if (err == 0) {
         snprintf(b->detail, sizeof(b->detail),
@@ -364,6 +448,12 @@ static void finish(struct backup *b, int err)
     }
     if (b->cb != NULL)
         b->cb(b->ctx, err, b->detail);
+    while (b->made != NULL) {
+        struct made *m = b->made;
+
+        b->made = m->next;
+        free(m);
+    }
     free(b->pins);
     free(b->rows);
     free(b);
@@ -376,14 +466,23 @@ static void submit(struct backup *b, void (*work)(struct job *), void (*done)(st
     worker_submit(b->s->maint, &b->job);
 }
 
-/* Ends a backup that failed or shall end; b is gone then. */
+static void done_remove(struct job *job)
+{
+    struct backup *b = of_job(job);
+
+    finish(b, b->err);
+}
+
+/* Ends a backup that failed or shall end: b may be gone then. */
 static bool is_over(struct backup *b)
 {
     if (b->err == 0 && atomic_load(&b->cancel))
         b->err = explain(b, ERR_CANCELED, "%.300s: %s", b->dir, err_text(ERR_CANCELED));
     if (b->err == 0)
         return false;
-    finish(b, b->err);
+    b->phase = PHASE_REMOVE;
+    unpin_all(b);
+    submit(b, work_remove, done_remove);
     return true;
 }
 
@@ -391,7 +490,10 @@ static void done_format(struct job *job)
 {
     struct backup *b = of_job(job);
 
-    finish(b, b->err);
+    if (b->err == 0)
+        finish(b, 0);
+    else
+        is_over(b);
 }
 
 static void next_volume(struct backup *b);

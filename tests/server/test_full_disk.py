@@ -45,6 +45,30 @@ def refused(reply: object) -> bool:
     return isinstance(reply, bytes) and reply.startswith(b"MISCONF")
 
 
+@pytest.mark.parametrize("made", [False, True], ids=["new", "there before"])
+def test_backup_to_a_full_disk(
+    small_disk: Path, new_server: Callable[..., Server], made: bool
+) -> None:
+    """The error names the target, and what the backup made is gone."""
+    server = new_server(max_store_bytes="2gb", volume_size="256mb")
+    filler = small_disk / "filler"
+    with filler.open("wb") as f:
+        os.posix_fallocate(f.fileno(), 0, 700 * MIB)
+    target = small_disk / "copy"
+    if made:
+        target.mkdir()
+    with server.client(timeout_s=60) as c:
+        for n in range(10):
+            c.ok("SET", f"k{n}", body(MIB, n))
+        reply = c.cmd("BACKUP", str(target))
+        assert isinstance(reply, bytes) and reply.startswith(b"ERR BACKUP failed"), reply
+        assert str(target).encode() in reply and b"no space left on its device" in reply, reply
+        assert target.exists() == made and (not made or not list(target.iterdir()))
+        filler.unlink()
+        c.ok("BACKUP", str(target))
+    assert (target / "FORMAT").exists()
+
+
 @pytest.mark.parametrize("raft", ["yes", "no"])
 @pytest.mark.parametrize("restart", [False, True], ids=["in service", "at a start"])
 def test_full_disk(

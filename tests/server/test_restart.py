@@ -271,6 +271,19 @@ def test_backup_without_a_volume(new_server: Callable[..., Server], scratch: Pat
             assert c.cmd("DBSIZE") == keys
 
 
+def test_backup_ended_by_a_stop(new_server: Callable[..., Server], scratch: Path) -> None:
+    """What it made is gone: only a complete copy is to be found."""
+    server = new_server(**SMALL, shutdown_timeout="0")
+    target = scratch / f"backup-{server.port}"
+    with server.client(timeout_s=60) as c, server.client() as other:
+        for n in range(100):
+            c.ok("SET", f"k{n}", body(4 * MIB, n % 3))
+        c.send_cmd("BACKUP", str(target))
+        wait_until(lambda: int(info_of(other, "storage")["backup_done_bytes"]) > 0, 30)
+        server.stop()
+    assert not target.exists() and "canceled by shutdown" in server.log()
+
+
 def test_backup_errors(new_server: Callable[..., Server], scratch: Path) -> None:
     server = new_server(**SMALL)
     full = scratch / f"full-{server.port}"
@@ -284,6 +297,10 @@ def test_backup_errors(new_server: Callable[..., Server], scratch: Path) -> None
             reply = c.cmd("BACKUP", str(path))
             assert is_error(reply), (path, reply)
         assert c.cmd("GET", "k") == b"v"
+        for path in (server.data / "copy", server.data / ".." / server.data.name / "copy"):
+            reply = c.cmd("BACKUP", str(path))
+            assert is_error(reply) and b"is in data-dir" in reply, reply
+            assert not path.exists()
     assert (full / "something").read_text() == "mine" and len(os.listdir(full)) == 1
 
 
