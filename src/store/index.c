@@ -83,8 +83,9 @@ static int cannot_open(const char *path, int rc, char *detail)
     return ERR_ACCESS;
 }
 
-static int open_env(const char *path, MDB_env **env)
+static int open_env(const char *path, unsigned more, MDB_env **env)
 {
+    unsigned flags = MDB_NOSUBDIR | MDB_NOTLS | MDB_NORDAHEAD | more;
     int rc = mdb_env_create(env);
 
     if (rc != 0)
@@ -93,7 +94,7 @@ static int open_env(const char *path, MDB_env **env)
     if (rc == 0)
         rc = mdb_env_set_mapsize(*env, INDEX_MAP_BYTES);
     if (rc == 0)
-        rc = mdb_env_open(*env, path, MDB_NOSUBDIR | MDB_NOTLS | MDB_NORDAHEAD, FILE_MODE);
+        rc = mdb_env_open(*env, path, flags, FILE_MODE);
     if (rc != 0) {
         mdb_env_close(*env);
         *env = NULL;
@@ -137,7 +138,7 @@ static int create(const char *path, char *detail)
     snprintf(lock_path, sizeof(lock_path), "%s-lock", new_path);
     unlink(new_path);
     unlink(lock_path);
-    rc = open_env(new_path, &env);
+    rc = open_env(new_path, 0, &env);
     if (rc != 0)
         return explain(detail, new_path, "cannot create", rc);
     rc = make_tables(env);
@@ -172,8 +173,15 @@ static int open_tables(struct index *ix)
     return mdb_txn_commit(txn); /* keeps the handles */
 }
 
-/* Nothing may look at a page before it is there. Pages that a commit freed again before it was
- * over are never written, so a sound file may end early, too: only the walk can tell. */
+/* It leaves no mark of what it finds. */
+static bool is_read_only(const struct index *ix)
+{
+    return ix->mark[0] == '\0';
+}
+
+/* Nothing may look at a page before it is there, unless it only looks (index_open_read). Pages that
+ * a commit freed again before it was over are never written, so a sound file may end early, too:
+ * only the walk can tell. */
 static int grow_if_short(struct index *ix, bool *was_short, char *detail)
 {
     uint64_t want;
@@ -185,7 +193,10 @@ static int grow_if_short(struct index *ix, bool *was_short, char *detail)
     if (fstat(ix->fd, &st) != 0)
         return explain(detail, ix->path, "fstat", errno);
     *was_short = (uint64_t)st.st_size < want;
-    if (*was_short && ftruncate(ix->fd, (off_t)want) != 0)
+    if (*was_short && is_read_only(ix))
+        snprintf(detail, INDEX_DETAIL_MAX, "%.300s ends after %llu of %llu bytes", ix->path,
+                 (unsigned long long)st.st_size, (unsigned long long)want);
+    else if (*was_short && ftruncate(ix->fd, (off_t)want) != 0)
         return explain(detail, ix->path, "cannot grow", errno);
     return 0;
 }
@@ -225,7 +236,7 @@ static int prepare(struct index *ix, char *detail)
     rc = open_tables(ix);
     if (rc != 0)
         return explain(detail, ix->path, "cannot open its tables", rc);
-    if (was_short && (rc = walk_short(ix, detail)) != 0)
+    if (was_short && !is_read_only(ix) && (rc = walk_short(ix, detail)) != 0)
         return rc;
     rc = mdb_txn_begin(ix->env, NULL, MDB_RDONLY, &ix->read);
     if (rc != 0)
@@ -245,28 +256,21 @@ static void name_mark(struct index *ix)
 
 void index_mark_damaged(struct index *ix, const char *text)
 {
-    if (!atomic_exchange(&ix->marked, true))
+    if (!is_read_only(ix) && !atomic_exchange(&ix->marked, true))
         damage_mark(ix->mark, text);
 }
 
-int index_open(const char *path, struct index **out, char *detail)
+static int open_index(const char *path, bool read_only, struct index **out, char *detail)
 {
-    struct index *ix;
-    int err = 0, rc;
+    struct index *ix = calloc(1, sizeof(*ix));
+    int err, rc;
 
-    detail[0] = '\0';
-    if (strlen(path) >= sizeof(ix->path))
-        return explain(detail, path, "path", ENAMETOOLONG);
-    if (access(path, F_OK) != 0)
-        err = errno == ENOENT ? create(path, detail) : explain(detail, path, "access", errno);
-    if (err != 0)
-        return err;
-    ix = calloc(1, sizeof(*ix));
     if (ix == NULL)
         return ERR_NOMEM;
     memcpy(ix->path, path, strlen(path) + 1);
-    name_mark(ix);
-    rc = open_env(path, &ix->env);
+    if (!read_only)
+        name_mark(ix);
+    rc = open_env(path, read_only ? MDB_RDONLY | MDB_NOLOCK : 0, &ix->env);
     err = rc != 0 ? cannot_open(path, rc, detail) : prepare(ix, detail);
     if (err != 0) {
         index_close(ix);
@@ -274,6 +278,26 @@ int index_open(const char *path, struct index **out, char *detail)
     }
     *out = ix;
     return 0;
+}
+
+int index_open(const char *path, struct index **out, char *detail)
+{
+    int err = 0;
+
+    detail[0] = '\0';
+    if (strlen(path) >= sizeof((*out)->path))
+        return explain(detail, path, "path", ENAMETOOLONG);
+    if (access(path, F_OK) != 0)
+        err = errno == ENOENT ? create(path, detail) : explain(detail, path, "access", errno);
+    return err != 0 ? err : open_index(path, false, out, detail);
+}
+
+int index_open_read(const char *path, struct index **out, char *detail)
+{
+    detail[0] = '\0';
+    if (strlen(path) >= sizeof((*out)->path))
+        return explain(detail, path, "path", ENAMETOOLONG);
+    return open_index(path, true, out, detail);
 }
 
 void index_close(struct index *ix)

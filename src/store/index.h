@@ -61,6 +61,10 @@ struct index;
 
 /* path: index.mdb, made if absent (then state is zeroed). detail: INDEX_DETAIL_MAX, one line. */
 int index_open(const char *path, struct index **out, char *detail);
+/* For reading alone, while nobody else has it open: changes nothing, leaves no mark of damage. A
+ * file that was cut short is opened (detail says so, else it is empty): to read a page that is
+ * missing is a SIGBUS. */
+int index_open_read(const char *path, struct index **out, char *detail);
 void index_close(struct index *ix);
 int index_load_state(struct index *ix, struct index_state *out);
 int index_load_volumes(struct index *ix, struct volume_row **rows, size_t *count); /* malloc */

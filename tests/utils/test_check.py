@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -92,12 +93,42 @@ def test_sound_store_is_sound_and_untouched(stopped: Server) -> None:
 
 
 def test_killed_store_is_sound(new_server: NewServer) -> None:
+    """What is only in the log is not looked at, and the verdict says so."""
     server = new_server()
     fill(server)
     server.kill9()
     result = check(server.data)
     assert result.returncode == SOUND, result
-    assert "last stop unclean" in result.stdout
+    verdict = result.stdout.splitlines()[-1]
+    assert "last stop unclean" in verdict, verdict
+    keys = int(verdict.split()[1])
+    later = re.search(r"not looked at: (\d+) later entries", verdict)
+    assert later is not None if keys < 26 else later is None, verdict
+    server.start()
+    server.stop()
+    verdict = check(server.data).stdout.splitlines()[-1]
+    assert verdict.startswith("sound: 26 keys") and "later" not in verdict, verdict
+
+
+def test_a_cut_index_is_not_changed(stopped: Server) -> None:
+    index = stopped.data / "index.mdb"
+    os.truncate(index, index.stat().st_size // 2 // 4096 * 4096)
+    before = files_of(stopped.data)
+    result = check(stopped.data)
+    assert result.returncode == DAMAGED, result
+    assert "bytes" in result.stdout and "index.mdb ends after" in result.stdout, result
+    assert files_of(stopped.data) == before
+
+
+def test_a_damaged_index_is_not_changed(stopped: Server) -> None:
+    """Nor is it marked for the next start: that is the server's to do."""
+    index = stopped.data / "index.mdb"
+    with index.open("r+b") as f:
+        f.seek(2 * 4096)
+        f.write(bytes(index.stat().st_size - 2 * 4096))
+    before = files_of(stopped.data)
+    assert check(stopped.data).returncode == DAMAGED
+    assert files_of(stopped.data) == before
 
 
 def test_store_without_log(new_server: NewServer) -> None:
