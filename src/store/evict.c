@@ -62,6 +62,7 @@ struct evict {
     uint64_t circle_turn;  /* volumes with a later turn were passed this time around */
     uint64_t began_us, hopeless_until_us;
     uint64_t sweep_ms;      /* what expired up to here goes first; 0: it is gone */
+    bool slot_wanted;       /* since the last step a write found no room in a volume */
     uint64_t held_since_us; /* only readers are in the way of room; 0: no */
     /* writes wait for live bytes to fall below this; 0: none */
     uint64_t waited_live;
@@ -393,7 +394,8 @@ static bool is_held(struct evict *e, const struct volumes_stats *v)
 }
 
 /* FREE volumes are short: recycle what is empty, else empty one, else make holes, and see what the
- * last ones have brought before more are made. */
+ * last ones have brought before more are made. While files are missing only because they cannot be
+ * made, nobody's key goes ahead of a write that needs its room. */
 static void make_free(struct evict *e, const struct volumes_stats *v)
 {
     struct store *s = e->s;
@@ -403,7 +405,7 @@ static void make_free(struct evict *e, const struct volumes_stats *v)
             checkpoint_start(s, false);
         return;
     }
-    if (compact_start(e->compact) || is_held(e, v))
+    if (compact_start(e->compact) || is_held(e, v) || (v->cannot_format && !e->slot_wanted))
         return;
     if (is_hopeful(e) && !e->active && e->ring_count == 0 && v->live_records > 0) {
         uint64_t live = live_bytes(e), part = margin(s);
@@ -439,6 +441,7 @@ uint64_t evict_step(struct evict *e)
         e->held_since_us = 0;
     if (!compact_running(e->compact) && is_short(&v))
         make_free(e, &v);
+    e->slot_wanted = false; /* it asks again */
     if (compact_running(e->compact))
         next_us = compact_step(e->compact);
     if (e->active) {
@@ -473,7 +476,8 @@ bool evict_want_slot(struct evict *e)
         return !checkpoint_is_failing(e->s);
     if (v.held > 0 || compact_running(e->compact) || compact_possible(e->compact))
         return true;
-    return is_hopeful(e) && v.live_records > 0;
+    e->slot_wanted = is_hopeful(e) && v.live_records > 0;
+    return e->slot_wanted;
 }
 
 int evict_admits_row(struct evict *e, uint64_t bytes)

@@ -37,6 +37,7 @@
 #include "store/volume_int.h"
 
 #define FORMAT_RETRY_MS 1000
+#define FORMAT_TRIES 3u
 #define SLOT_UNIT 4096u
 
 /* --- table -------------------------------------------------------------------------------- */
@@ -217,10 +218,12 @@ static void format_done(struct job *job)
     v->format_err = f->err;
     if (f->err != 0) {
         v->format_errors++;
+        v->format_failures++;
         v->format_retry_ms = v->now_ms + FORMAT_RETRY_MS;
         LOG_WARNING("volume: cannot format volume=%" PRIu32 " bytes=%" PRIu64 ": %s", f->number,
                     v->config.volume_size, err_text(f->err));
     } else {
+        v->format_failures = 0;
         volumes_set_state(v, volumes_add(v, f->number, &f->slab), VOLUME_FREE);
         LOG_VERBOSE("volume: formatted volume=%" PRIu32 " direct=%d", f->number, f->slab.direct);
         volumes_format_ahead(v);
@@ -238,6 +241,12 @@ static bool may_grow(const struct volumes *v)
 {
     return v->config.maint != NULL && v->totals.files < v->config.target &&
            (v->count == 0 || v->list[v->count - 1]->number < VOLUMES_MAX);
+}
+
+/* Again and again, so that it is not to be hoped for. */
+static bool cannot_format(const struct volumes *v)
+{
+    return v->format_failures >= FORMAT_TRIES;
 }
 
 static bool wants_format(const struct volumes *v)
@@ -644,7 +653,8 @@ void volumes_get_stats(const struct volumes *v, struct volumes_stats *out)
                                   .sealed = t->state[VOLUME_SEALED],
                                   .failed = t->state[VOLUME_FAILED],
                                   .formatting = v->formatting,
-                                  .can_grow = v->formatting || (v->format_err == 0 && may_grow(v)),
+                                  .can_grow = v->formatting || (may_grow(v) && !cannot_format(v)),
+                                  .cannot_format = may_grow(v) && cannot_format(v),
                                   .empty = t->empty,
                                   .held = t->held,
                                   .capacity_bytes = t->capacity_bytes,

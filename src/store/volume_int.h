@@ -53,6 +53,7 @@ struct volumes {
     bool formatting;
     int format_err; /* of the last one; 0 = it succeeded */
     uint64_t format_retry_ms;
+    unsigned format_failures; /* in a row */
     uint64_t recycled, format_errors;
 };
 
