@@ -348,8 +348,10 @@ install: all
 	$(installed_paths) utils/sldmkv.service >$(DESTDIR)$(UNITDIR)/sldmkv.service
 	install -m 644 utils/sldmkv.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/sldmkv.conf
 	sed -e 's|^data-dir .*|data-dir /var/lib/sldmkv|' conf/sldmkv.conf >$(confdir)/sldmkv.conf.dist
-	[ -e $(confdir)/sldmkv.conf ] || cp $(confdir)/sldmkv.conf.dist $(confdir)/sldmkv.conf
-	@echo 'Next: systemd-sysusers; systemctl daemon-reload; systemctl enable --now sldmkv'
+	[ -e $(confdir)/sldmkv.conf ] || \
+		install -m 640 $(confdir)/sldmkv.conf.dist $(confdir)/sldmkv.conf
+	@echo 'Next: systemd-sysusers; chgrp sldmkv $(SYSCONFDIR)/sldmkv/sldmkv.conf;' \
+		'systemctl daemon-reload; systemctl enable --now sldmkv'
 
 ## uninstall: what install put there, but neither the conf (it may be edited) nor any data
 uninstall:

@@ -39,7 +39,7 @@ def files(root: Path) -> set[str]:
 
 def test_install_and_uninstall(tmp_path: Path) -> None:
     place = (f"DESTDIR={tmp_path}", "PREFIX=/usr")
-    make("install", *place)
+    said = make("install", *place)
     assert files(tmp_path) == {
         "etc/sldmkv/sldmkv.conf",
         "etc/sldmkv/sldmkv.conf.dist",
@@ -57,6 +57,8 @@ def test_install_and_uninstall(tmp_path: Path) -> None:
     assert "\nExecStart=/usr/bin/sldmkv-server /etc/sldmkv/sldmkv.conf\n" in unit
     conf = tmp_path / "etc/sldmkv/sldmkv.conf"
     assert "\ndata-dir /var/lib/sldmkv\n" in conf.read_text()
+    assert conf.stat().st_mode & 0o777 == 0o640  # it may hold requirepass
+    assert "chgrp sldmkv /etc/sldmkv/sldmkv.conf" in said and "\nGroup=sldmkv\n" in unit
     version = subprocess.run([tmp_path / "usr/bin/sldmkv-server", "--version"], check=False)
     assert version.returncode == 0
 
