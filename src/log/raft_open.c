@@ -25,7 +25,7 @@ static int probe_failed(const char *dir, const char *call, int err, char *detail
         snprintf(detail, LOG_DETAIL_MAX,
                  "%s: %s: %s: libraft writes its snapshots through O_TMPFILE and linkat and would "
                  "fail silently here; put data-dir on a file system that has them (ext4, xfs, "
-                 "btrfs, tmpfs)",
+                 "tmpfs)",
                  dir, call, strerror(err));
         return ERR_UNSUPPORTED;
     }

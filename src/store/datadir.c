@@ -12,6 +12,7 @@
 #include <fcntl.h>
 #include <fnmatch.h>
 #include <inttypes.h>
+#include <linux/magic.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,6 +20,7 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "base/assert.h"
@@ -69,6 +71,21 @@ static int make_dir(const char *path, char *detail)
                        path, strerror(errno));
     err = sync_parent(path);
     return err == 0 ? 0 : explain(detail, err, "cannot sync the parent of %.300s", path);
+}
+
+/* On Btrfs reserved blocks are no promise: a write that goes through a mapping (LMDB's lock file)
+ * on a full disk is a SIGBUS. Seen on a real one within half a second. */
+static int check_filesystem(const char *path, char *detail)
+{
+    struct statfs st;
+
+    if (statfs(path, &st) != 0 || st.f_type != BTRFS_SUPER_MAGIC)
+        return 0;
+    return explain(
+        detail, ERR_UNSUPPORTED,
+        "data-dir %.300s is on Btrfs, where a full disk would end the server with SIGBUS: "
+        "put it on ext4 or XFS",
+        path);
 }
 
 static long read_pid(int fd)
@@ -285,6 +302,8 @@ int datadir_open(const char *path, uint32_t node, bool raft, struct datadir *out
     if (path[0] == '\0' || strlen(path) >= sizeof(d.path))
         return explain(detail, ERR_INVAL, "data-dir: the path is empty or too long");
     err = make_dir(path, detail);
+    if (err == 0)
+        err = check_filesystem(path, detail);
     if (err == 0)
         err = datadir_lock(path, &lock_fd, detail);
     if (err != 0)

@@ -9,8 +9,8 @@
  *           <XXH3-64 of the lines above, hex>". Written to a temporary name, synced, renamed.
  *           LOCK: locked with flock while a process serves the directory; holds its pid
  * Errors    ERR_LOCKED, ERR_VERSION, ERR_CORRUPT, ERR_INVAL (other node id or log kind),
- *           ERR_ACCESS, ERR_NOTFOUND, ERR_NOSPC, ERR_IO; detail (DATADIR_DETAIL_MAX bytes) names
- *           file, reason and remedy
+ *           ERR_UNSUPPORTED (Btrfs), ERR_ACCESS, ERR_NOTFOUND, ERR_NOSPC, ERR_IO; detail
+ *           (DATADIR_DETAIL_MAX bytes) names file, reason and remedy
  */
 #ifndef STORE_DATADIR_H
 #define STORE_DATADIR_H

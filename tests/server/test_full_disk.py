@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from harness import Server, wait_until
+from harness import Server, StartFailed, wait_until
 from test_values import body, same
 
 pytestmark = [
@@ -43,6 +44,23 @@ def fill(disk: Path) -> Path:
 
 def refused(reply: object) -> bool:
     return isinstance(reply, bytes) and reply.startswith(b"MISCONF")
+
+
+@pytest.mark.skipif(shutil.which("mkfs.btrfs") is None, reason="needs mkfs.btrfs")
+def test_btrfs_is_refused(tmp_path: Path, new_server: Callable[..., Server]) -> None:
+    """A mapped write on a full one is a SIGBUS, whatever was reserved."""
+    image, mount = tmp_path / "image", tmp_path / "disk"
+    mount.mkdir()
+    with image.open("wb") as f:
+        f.truncate(200 * MIB)
+    subprocess.run(["mkfs.btrfs", "-q", image], check=True)
+    subprocess.run(["mount", "-o", "loop", image, mount], check=True)
+    try:
+        with pytest.raises(StartFailed) as caught:
+            new_server(start=False, data_dir=str(mount / "data")).start()
+    finally:
+        subprocess.run(["umount", "-l", mount], check=True)
+    assert caught.value.code == 1 and "is on Btrfs" in caught.value.log, caught.value
 
 
 @pytest.mark.parametrize("made", [False, True], ids=["new", "there before"])
