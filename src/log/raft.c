@@ -19,16 +19,18 @@
  * it. A status from libraft means the outcome is unknown; only NOTLEADER and NOSPACE returned by
  * raft_apply itself mean that it was not taken, and only then the buffer is still ours.
  *
- * Disk errors. A segment that cannot be made is tried again by libraft for ever; an entry under
- * way longer than STALL_MS is said in the log once per STALL_REPEAT_MS, with libraft's last
- * message. A write that fails would be tried again, too, but 0.22.1 does that on the wrong timer
- * and dies in it (SIGSEGV a disk_retry later): only its message tells us in time, and the process
- * ends with that. A write that cannot even begin (no descriptor for it) is refused and yet stays in
- * libraft's own list, never written and in the way of all that follows: the process ends, and a
- * restart continues from the files. Two more are known from libraft's trace alone. A full segment
- * that cannot be cut and renamed is passed over, and the next one would get its final name: a gap
- * that no start accepts, so the process ends before. A segment made but not synced into the folder
- * stays, in the way of every further attempt to make it: it is removed before the next one.
+ * Disk errors. A segment that cannot be made is tried again by libraft for ever; an entry under way
+ * longer than STALL_MS is said in the log once per STALL_REPEAT_MS, with libraft's last message,
+ * and from then on what libraft has not got is refused. What it has got may be written at any time,
+ * so whoever waits for that goes on waiting. A write that fails would be tried again, too, but
+ * 0.22.1 does that on the wrong timer and dies in it (SIGSEGV a disk_retry later): only its message
+ * tells us in time, and the process ends with that. A write that cannot even begin (no descriptor
+ * for it) is refused and yet stays in libraft's own list, never written and in the way of all that
+ * follows: the process ends, and a restart continues from the files. Two more are known from
+ * libraft's trace alone. A full segment that cannot be cut and renamed is passed over, and the next
+ * one would get its final name: a gap that no start accepts, so the process ends before. A segment
+ * made but not synced into the folder stays, in the way of every further attempt to make it: it is
+ * removed before the next one.
  *
  * Stop. The flag `stopping` also ends every wait of the raft thread. raft_close cancels what is
  * under way (ERR_UNKNOWN); when libraft is done our handles close, uv_run returns, the last note
@@ -273,9 +275,20 @@ static bool may_submit(struct raft_log *l)
             raft_commit_index(&l->raft) == raft_last_index(&l->raft));
 }
 
+/* An entry is under way and does not get done. */
+static void refuse_waiting(struct raft_log *l)
+{
+    int err = strcasestr(raft_said(l), "space") != NULL ? ERR_NOSPC : ERR_IO;
+
+    for (struct proposal *p = next_todo(l); p != NULL; p = next_todo(l))
+        settle(p, err);
+}
+
 static void pump(struct raft_log *l)
 {
     take_queue(l);
+    if (l->stalled)
+        refuse_waiting(l);
     while (l->todo != NULL && may_submit(l))
         submit(l, next_todo(l));
 }
@@ -389,6 +402,7 @@ static void on_second(uv_timer_t *handle)
     if (l->inflight == NULL || now < l->inflight->submitted_ms + STALL_MS)
         return;
     l->stalled = true;
+    pump(l);
     if (logger_allow(&last_warned, STALL_REPEAT_MS))
         LOG_WARNING("log: a write is not getting done, writes wait: is the disk full or failing? "
                     "ms=%llu dir=%s why=\"%s\"",

@@ -4,7 +4,8 @@
 The server may answer with an error, may go on, may stop: with exit code 1 and a line that says why
 (or, where only a restart helps, with a panic that does). It may not hang, and nothing acknowledged
 may be lost or altered. Once the fault is over, a start must succeed and writes must work. One wait
-is allowed, and must be said in the log: for a segment of the log that can never be made.
+is allowed, and must be said in the log: of what was under way when a segment of the log can never
+be made.
 
 In the short form each pair of call and file is tried once, with an error, a moment and a lasting
 that the seed chooses. In the long one (SLDMKV_FAULTS=full) with all of them, and at the n-th call

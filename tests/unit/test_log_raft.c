@@ -614,6 +614,41 @@ static int starved_child(const char *dir)
     return 12;
 }
 
+/* A folder stands where the next segment is to be. The entry that libraft has got waits for it, all
+ * others are refused when that is known. */
+TEST(without_a_segment_proposals_are_refused)
+{
+    struct harness h;
+    char path[4096];
+
+    harness_init(&h, LOG_RAFT, tmpdir());
+    CHECK_EQ_INT(harness_start(&h), 0);
+    tmpdir_path(path, h.config.dir, "open-4");
+    CHECK_EQ_INT(mkdir(path, 0700), 0);
+    for (uint64_t n = 0; n < 40; n++)
+        CHECK_EQ_INT(harness_propose(&h, n, 256 << 10), 0);
+    for (int i = 0; i < 3000 && h.failed == 0; i++) {
+        usleep(10000);
+        harness_drain(&h);
+    }
+    harness_drain(&h);
+    CHECK_GT_INT(h.failed, 20);
+    CHECK_EQ_INT(h.count + h.failed, 39);
+    CHECK_EQ_INT(h.failed_err, ERR_IO);
+    h.failed = 0;
+    CHECK_EQ_INT(harness_propose(&h, 99, 64), 0);
+    for (int i = 0; i < 200 && h.failed == 0; i++) {
+        usleep(10000);
+        harness_drain(&h);
+    }
+    CHECK_EQ_INT(h.failed, 1);
+    CHECK_EQ_INT(rmdir(path), 0);
+    CHECK(harness_until(&h, h.count + 1)); /* the one that waited */
+    CHECK(harness_is(&h, h.count - 1, h.count - 1, 256 << 10));
+    CHECK(harness_propose_all(&h, 100, 20, 256 << 10, 2));
+    harness_fini(&h);
+}
+
 TEST(a_write_that_cannot_begin_ends_the_process)
 {
     const char *dir = tmpdir();
