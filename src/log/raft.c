@@ -42,6 +42,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "base/assert.h"
@@ -275,10 +276,19 @@ static bool may_submit(struct raft_log *l)
             raft_commit_index(&l->raft) == raft_last_index(&l->raft));
 }
 
+/* libraft does not always say it. */
+static bool disk_is_full(const struct raft_log *l)
+{
+    struct statvfs st;
+
+    return strcasestr(raft_said(l), "space") != NULL ||
+           (statvfs(l->dir, &st) == 0 && (uint64_t)st.f_bavail * st.f_frsize < l->segment_bytes);
+}
+
 /* An entry is under way and does not get done. */
 static void refuse_waiting(struct raft_log *l)
 {
-    int err = strcasestr(raft_said(l), "space") != NULL ? ERR_NOSPC : ERR_IO;
+    int err = disk_is_full(l) ? ERR_NOSPC : ERR_IO;
 
     for (struct proposal *p = next_todo(l); p != NULL; p = next_todo(l))
         settle(p, err);

@@ -46,6 +46,37 @@ def refused(reply: object) -> bool:
     return isinstance(reply, bytes) and reply.startswith(b"MISCONF")
 
 
+def test_a_start_on_a_full_disk_too_small_for_a_ballast(
+    small_disk: Path, new_server: Callable[..., Server]
+) -> None:
+    """The log cannot be written: whoever meets it first waits, all others are told."""
+    taken = small_disk / "taken"
+    with taken.open("wb") as f:
+        os.posix_fallocate(f.fileno(), 0, 480 * MIB)
+    server = new_server(
+        data_dir=str(small_disk / "data"),
+        max_store_bytes="128mb",
+        volume_size="16mb",
+        max_index_bytes="64mb",
+    )
+    with server.client() as c:
+        for n in range(10):
+            c.ok("SET", f"k{n}", f"value {n}")
+    server.stop()
+    assert not (small_disk / "data" / "ballast").exists()
+    filler = fill(small_disk)
+    os.truncate(filler, filler.stat().st_size - 300_000)
+    server.start()
+    with server.client(timeout_s=60) as first, server.client() as c:
+        first.send_cmd("DEL", "k0")
+        wait_until(lambda: "a write is not getting done" in server.log(), 20)
+        assert refused(c.cmd("DEL", "k1")) and refused(c.cmd("SET", "k2", "x"))
+        assert c.cmd("GET", "k1") == b"value 1"
+        filler.unlink()
+        assert first.read() == 1
+        wait_until(lambda: c.cmd("DEL", "k1") == 1, 10, "deletes again")
+
+
 @pytest.mark.skipif(shutil.which("mkfs.btrfs") is None, reason="needs mkfs.btrfs")
 def test_btrfs_is_refused(tmp_path: Path, new_server: Callable[..., Server]) -> None:
     """A mapped write on a full one is a SIGBUS, whatever was reserved."""
