@@ -57,30 +57,6 @@ static void *grown(void *mem, size_t *room, size_t want, size_t unit)
     return out;
 }
 
-struct volume *volumes_add(struct volumes *v, uint32_t number, const struct slab *slab)
-{
-    struct volume *vol = calloc(1, sizeof(*vol));
-
-    ASSERT(number >= 1 && number <= VOLUMES_MAX);
-    if (vol == NULL)
-        PANIC("out of memory for the volume table");
-    if (v->count == v->room)
-        v->list = grown(v->list, &v->room, v->count + 1, sizeof(*v->list));
-    if (number >= v->numbers)
-        v->by_number = grown(v->by_number, &v->numbers, (size_t)number + 1, sizeof(*v->by_number));
-    ASSERT(v->by_number[number] == NULL);
-    vol->number = number;
-    vol->slab = *slab;
-    vol->state = VOLUME_FAILED;
-    v->totals.state[VOLUME_FAILED]++;
-    v->totals.files += volume_has_file(vol);
-    v->list[v->count++] = vol;
-    v->by_number[number] = vol;
-    if (volume_has_file(vol) && slab->capacity - VOLUME_HEADER < v->value_max)
-        v->value_max = slab->capacity - VOLUME_HEADER;
-    return vol;
-}
-
 struct volume *volumes_find(const struct volumes *v, uint32_t number)
 {
     return number < v->numbers ? v->by_number[number] : NULL;
@@ -90,7 +66,10 @@ struct volume *volumes_find(const struct volumes *v, uint32_t number)
  * count_out and count_in. */
 static bool is_empty(const struct volume *vol)
 {
-    return vol->state == VOLUME_SEALED && vol->live_records == 0 && vol->pins == 0;
+    bool given_back = vol->state == VOLUME_SEALED ||
+                      (vol->state == VOLUME_FAILED && volume_has_file(vol)); /* volume_drop.c */
+
+    return given_back && vol->live_records == 0 && vol->pins == 0;
 }
 
 static bool is_held(const struct volume *vol)
@@ -128,6 +107,30 @@ static void count_in(struct volumes *v, const struct volume *vol)
     t->capacity_bytes += usable(vol);
     t->empty += is_empty(vol);
     t->held += is_held(vol);
+}
+
+struct volume *volumes_add(struct volumes *v, uint32_t number, const struct slab *slab)
+{
+    struct volume *vol = calloc(1, sizeof(*vol));
+
+    ASSERT(number >= 1 && number <= VOLUMES_MAX);
+    if (vol == NULL)
+        PANIC("out of memory for the volume table");
+    if (v->count == v->room)
+        v->list = grown(v->list, &v->room, v->count + 1, sizeof(*v->list));
+    if (number >= v->numbers)
+        v->by_number = grown(v->by_number, &v->numbers, (size_t)number + 1, sizeof(*v->by_number));
+    ASSERT(v->by_number[number] == NULL);
+    vol->number = number;
+    vol->slab = *slab;
+    vol->state = VOLUME_FAILED;
+    count_in(v, vol);
+    v->totals.files += volume_has_file(vol);
+    v->list[v->count++] = vol;
+    v->by_number[number] = vol;
+    if (volume_has_file(vol) && slab->capacity - VOLUME_HEADER < v->value_max)
+        v->value_max = slab->capacity - VOLUME_HEADER;
+    return vol;
 }
 
 void volumes_set_state(struct volumes *v, struct volume *vol, enum volume_state state)
