@@ -214,8 +214,8 @@ unit: $(call named,$(call unit,$(TEST_CFG)))
 
 # With a sanitizer: the suites that exercise our C code; Python packages and the demo add nothing.
 # The connector is tested with torch and the newest redis-py, and once more with the oldest.
-SUITES := tests/deps tests/server tests/compat tests/crash tests/fault tests/utils tests/client \
-	tests/client/test_redis_py.py@redis43 tests/client/test_lmcache.py@lmcache \
+SUITES := tests/deps tests/server tests/compat tests/crash tests/fault tests/power tests/utils \
+	tests/client tests/client/test_redis_py.py@redis43 tests/client/test_lmcache.py@lmcache \
 	vllm_connector/tests@demo vllm_connector/tests@redis43
 # A death finds no more under a sanitizer than without: one of each kind, for what recovery does.
 SAN_CRASHES := SLDMKV_HITS=1 SLDMKV_KILLS=8 SLDMKV_DAMAGES=1
@@ -235,7 +235,8 @@ export SLDMKV_DEMO_PYTHON = $(SLDMKV_BUILD)/venv-demo/bin/python
 
 ## test: every test, C and Python, with all they need; SAN=… runs C code's tests in that build
 test: $(call unit,$(TEST_CFG)) $(call server,$(CFG)) $(call utils,$(CFG)) \
-		$(call server,$(TEST_CFG)) $(venvs) $(BUILD)/bin/redis-server $(BUILD)/tests/inject.so
+		$(call server,$(TEST_CFG)) $(venvs) $(BUILD)/bin/redis-server $(BUILD)/tests/inject.so \
+		$(BUILD)/tests/disk
 	$(Q)$(if $(SAN),$(SAN_CRASHES)) tests/run.sh $(if $(SAN),-s) $(call unit,$(TEST_CFG)) -- $(suites)
 
 ## test-vllm: the connector in real vLLM engines on the CPU (downloads them; 10 minutes)
@@ -254,6 +255,12 @@ $(BUILD)/tests/inject.so: tests/fault/inject.c | deps
 	@mkdir -p $(@D)
 	$(Q)$(CC) -D_GNU_SOURCE= -O1 -fPIC -shared -U_FORTIFY_SOURCE $(CFLAGS_ALL) -o $@ $<
 
+# Below the file system of the server under test, whatever configuration that is of.
+$(BUILD)/tests/disk: tests/power/disk.c | test-deps
+	$(say) LINK $@
+	@mkdir -p $(@D)
+	$(Q)$(CC) -D_GNU_SOURCE= -O1 $(CFLAGS_ALL) -o $@ $< -lfuse3
+
 ## check: format, include direction, header owners, sizes, words, warnings, Python types
 check: all $(call unit,debug) $(BUILD)/venv-lint/ready | check-deps
 	$(Q)tests/check/run.sh
@@ -269,7 +276,7 @@ fuzz: $(call named,$(call fuzz,fuzz)) | fuzz-deps
 	$(Q)tests/fuzz/run.sh $(FUZZ_S) $^ -- $(ARGS)
 
 ## torture: the tests in their long form, hours; ARGS="--kills N --minutes M …": tests/torture.sh
-torture: $(call server,release) $(call server,debug) $(BUILD)/tests/inject.so \
+torture: $(call server,release) $(call server,debug) $(BUILD)/tests/inject.so $(BUILD)/tests/disk \
 		$(if $(wildcard tests/sim),$(BUILD)/debug/tests/sim) $(call fuzz,fuzz) $(BUILD)/venv/ready \
 		$(BUILD)/bin/redis-server | fuzz-deps
 	$(Q)tests/torture.sh $(ARGS) -- $(call fuzz,fuzz)

@@ -2,7 +2,8 @@
 # Runs unit test programs and pytest suites and sums them; `make test` calls it.
 #   tests/run.sh [-s] PROGRAM… -- SUITE…
 # -s: a sanitizer build. SUITE is a folder for pytest, run with build/venv; folder@x runs it with
-# build/venv-x. A sanitizer report counts as a failure, whatever its process said.
+# build/venv-x; what it skips is said with the reason. A sanitizer report counts as a failure,
+# whatever its process said.
 # Last line: "N passed, N failed"; status 1 when something failed.
 set -u
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -46,7 +47,7 @@ run_units() {
 run_suite() {
     local suite=$1 venv=$build/venv start=$SECONDS ok bad skipped rc
     case $suite in *@*) venv=$build/venv-${suite#*@} ;; esac
-    "$venv/bin/python" -m pytest -q --no-header --tb=short -p no:cacheprovider \
+    "$venv/bin/python" -m pytest -q -rs --no-header --tb=short -p no:cacheprovider \
         "${suite%@*}" >"$log" 2>&1
     rc=$?
     tail -n 1 "$log" >"$log.sum"
@@ -60,6 +61,7 @@ run_suite() {
     rm -f "$log.sum" "$log.reports"
     [ "$skipped" -eq 0 ] && skipped= || skipped="  $skipped skipped"
     report "$suite" "$ok" "$bad" "$start" "$skipped"
+    [ -z "$skipped" ] || sed -n 's/^SKIPPED/    skipped/p' "$log"
 }
 
 [ "${#programs[@]}" -eq 0 ] || run_units

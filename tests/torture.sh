@@ -79,11 +79,7 @@ step failpoints "death at passing $hits of every named point" \
 step faults "every call on every file, up to the ${calls}th" \
     suite SLDMKV_FAULTS=full SLDMKV_FAULT_CALLS="$calls" tests/fault
 step kills "$kills times kill -9" suite SLDMKV_KILLS="$kills" tests/crash/test_kill9.py
-if [ -d tests/power ]; then
-    step power "$cuts power cuts" suite SLDMKV_CUTS="$cuts" tests/power
-else
-    absent power 'there is no tests/power'
-fi
+step power "$cuts power cuts" suite SLDMKV_CUTS="$cuts" tests/power
 if [ -x "$build/debug/tests/sim" ]; then
     step sim "seeds $seeds" simulate
 else

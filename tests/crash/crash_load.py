@@ -39,15 +39,16 @@ def fill_value(key: str) -> bytes:
 
 
 class Pressure:
-    """Beside the workers: a store kept full, reads of what is old, checkpoints, backups."""
+    """Beside the workers: a store kept full (fill), reads of what is old, checkpoints, backups."""
 
-    def __init__(self, server: Server, seed: int) -> None:
+    def __init__(self, server: Server, seed: int, fill: bool = True) -> None:
         self.server = server
         self.rng = random.Random(seed)
         self.stop = threading.Event()
         self.problems: list[str] = []
         self.threads: list[threading.Thread] = []
         self.backup_dir = server.base / "backup"
+        self.turns = [self._log, self._checkpoint, self._backup] + [self._fill] * fill
 
     def _turns(self, turn: Callable[[Client], None]) -> None:
         try:
@@ -84,7 +85,7 @@ class Pressure:
         self.stop.wait(1)
 
     def __enter__(self) -> Pressure:
-        for turn in (self._fill, self._log, self._checkpoint, self._backup):
+        for turn in self.turns:
             thread = threading.Thread(target=self._turns, args=(turn,), daemon=True)
             self.threads.append(thread)
             thread.start()
