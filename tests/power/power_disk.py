@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A mounted file system whose disk can lose its power: disk.c, a loop device, ext4 or xfs."""
+"""A mounted file system whose disk can lose its power: disk.c, a loop device, a file system."""
 
 from __future__ import annotations
 
@@ -18,14 +18,19 @@ IMAGE_BYTES = 3 << 30  # sparse; a store and its copy take about half of it
 WAIT_S = 60.0
 CAP_SYS_ADMIN = 21
 
-# The file system, and the sector of the disk below it. XFS counts on whole blocks: a block whose
-# head is new and whose rest is old passes for a new one in its recovery. ext4 has them in its
-# journal.
+# The file system, and the sector of the disk below it. The journal of ext4 holds whole blocks, so
+# any may be torn. XFS counts on whole ones: one whose head is new and whose rest is old passes for
+# a new one in its recovery. A super block of Btrfs is one block.
 MKFS = {
     "ext4": (512, ("mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0")),
     "xfs": (4096, ("mkfs.xfs", "-q", "-f", "-s", "size=4096")),
+    "btrfs": (4096, ("mkfs.btrfs", "-q", "-f")),
 }
-CHECK = {"ext4": ("e2fsck", "-fn"), "xfs": ("xfs_repair", "-n")}
+CHECK = {
+    "ext4": ("e2fsck", "-fn"),
+    "xfs": ("xfs_repair", "-n"),
+    "btrfs": ("btrfs", "check", "--readonly"),
+}
 
 
 def why_not(kind: str) -> str:
