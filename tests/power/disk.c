@@ -280,8 +280,10 @@ static void on_read(fuse_req_t req, fuse_ino_t ino, size_t len, off_t at, struct
         fuse_reply_buf(req, NULL, 0);
         return;
     }
-    if (len > sizeof(bytes))
-        len = sizeof(bytes);
+    if (len > sizeof(bytes)) {
+        fuse_reply_err(req, EINVAL);
+        return;
+    }
     if ((off_t)len > disk.size - at)
         len = (size_t)(disk.size - at);
     n = pread(disk.fd, bytes, len, at);
