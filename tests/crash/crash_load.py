@@ -11,6 +11,7 @@ import random
 import shutil
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from harness import NIL, Client, ConnectionClosed, Server, is_error
@@ -79,8 +80,16 @@ class Pressure:
         c.cmd("DEBUG", "CHECKPOINT")
         self.stop.wait(0.1)
 
+    def _remove_backup(self) -> None:
+        """Under another name: what a power cut leaves of it is not taken for a backup."""
+        gone = self.backup_dir.with_suffix(".gone")
+        shutil.rmtree(gone, ignore_errors=True)
+        with suppress(OSError):
+            self.backup_dir.rename(gone)
+            shutil.rmtree(gone)
+
     def _backup(self, c: Client) -> None:
-        shutil.rmtree(self.backup_dir, ignore_errors=True)
+        self._remove_backup()
         c.cmd("BACKUP", str(self.backup_dir))
         self.stop.wait(1)
 
@@ -96,7 +105,7 @@ class Pressure:
         for thread in self.threads:
             thread.join(30)
             assert not thread.is_alive(), "a client hangs"
-        shutil.rmtree(self.backup_dir, ignore_errors=True)
+        self._remove_backup()
 
 
 def load_until_dead(server: Server, load: list[Worker], seed: int, timeout_s: float) -> bool:

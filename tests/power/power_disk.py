@@ -153,7 +153,9 @@ class PowerDisk:
 
     def forget(self, name: str) -> None:
         """No cut brings a part of that folder back."""
-        shutil.rmtree(self.mount / name, ignore_errors=True)
+        if not (self.mount / name).exists():
+            return
+        shutil.rmtree(self.mount / name)
         folder = os.open(self.mount, os.O_RDONLY)
         os.fsync(folder)
         os.close(folder)

@@ -76,6 +76,7 @@ class Node:
         self.rng = rng
         self.load: list[Worker] = self.workers()
         self.checks = 0
+        self.copy = disk.mount / "copy"  # what BACKUP makes
         self.copied = False
 
     def workers(self) -> list[Worker]:
@@ -83,7 +84,9 @@ class Node:
         return workers(seed) if self.full else [Worker(f"r{n}-", seed + n) for n in range(4)]
 
     def pressure(self) -> Pressure:
-        return Pressure(self.server, self.rng.randrange(1 << 30), fill=self.full)
+        made = Pressure(self.server, self.rng.randrange(1 << 30), fill=self.full)
+        made.backup_dir = self.copy
+        return made
 
     def arm(self, after: int) -> None:
         self.disk.arm(self.rng.randrange(1 << 32), after, self.server)
@@ -100,8 +103,18 @@ class Node:
         self.checks += 1
 
     def check_copy(self) -> None:
-        start_and_check(self.second, copy.deepcopy(self.load))
-        self.second.stop()
+        """One that was acknowledged after the last write has everything, any other is whole."""
+        load = copy.deepcopy(self.load)  # what is learned of the copy is not so in the store
+        if self.copied:
+            start_and_check(self.second, load)
+            self.second.stop()
+        elif (self.copy / "FORMAT").exists():
+            self.second.start()
+            with self.second.client() as c:
+                for worker in load:
+                    worker.check(c, known_later=True)
+                no_damage(c)
+            self.second.stop()
         self.disk.forget("copy")
         self.copied = False
 
@@ -152,15 +165,14 @@ class Node:
     def cut_after_backup(self) -> None:
         self.start_and_check()
         with self.server.client(timeout_s=60) as c:
-            c.ok("BACKUP", str(self.disk.mount / "copy"))
+            c.ok("BACKUP", str(self.copy))
         self.copied = True
         self.arm(0)
 
     def turn(self) -> str:
         kind = self.rng.choice(KINDS)
         self.disk.up()
-        if self.copied:
-            self.check_copy()
+        self.check_copy()
         if kind == "new":
             self.begin_anew()
         if kind in ("start", "new"):
@@ -213,8 +225,7 @@ def test_power_cut(
             disk.keep(Path(KEEP) / f"{kind}-{raft}-{store}")
         server.check_log()
     disk.up()
-    if node.copied:
-        node.check_copy()
+    node.check_copy()
     node.start_and_check()
     server.stop()
     node.start_and_check()
