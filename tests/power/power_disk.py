@@ -20,17 +20,12 @@ CAP_SYS_ADMIN = 21
 
 # The file system, and the sector of the disk below it. The journal of ext4 holds whole blocks, so
 # any may be torn. XFS counts on whole ones: one whose head is new and whose rest is old passes for
-# a new one in its recovery. A super block of Btrfs is one block.
+# a new one in its recovery.
 MKFS = {
     "ext4": (512, ("mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0")),
     "xfs": (4096, ("mkfs.xfs", "-q", "-f", "-s", "size=4096")),
-    "btrfs": (4096, ("mkfs.btrfs", "-q", "-f")),
 }
-CHECK = {
-    "ext4": ("e2fsck", "-fn"),
-    "xfs": ("xfs_repair", "-n"),
-    "btrfs": ("btrfs", "check", "--readonly"),
-}
+CHECK = {"ext4": ("e2fsck", "-fn"), "xfs": ("xfs_repair", "-n")}
 
 
 def why_not(kind: str) -> str:

@@ -195,11 +195,10 @@ class Node:
 @pytest.mark.parametrize(
     "kind,raft,store,share",
     [
-        ("ext4", "yes", "full", 0.3),
-        ("ext4", "yes", "roomy", 0.2),
+        ("ext4", "yes", "full", 0.35),
+        ("ext4", "yes", "roomy", 0.25),
         ("ext4", "no", "full", 0.2),
-        ("xfs", "yes", "roomy", 0.15),
-        ("btrfs", "yes", "full", 0.15),
+        ("xfs", "yes", "roomy", 0.2),
     ],
 )
 def test_power_cut(
