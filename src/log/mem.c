@@ -239,6 +239,10 @@ static void commit_one(struct mem *m, struct pending *p)
     log_post_committed(&m->log, p->index, p->term, slice_of(p->bytes, p->len), !p->answered);
     m->stats.bytes_since_snapshot += p->len;
     m->stats.groups_since_snapshot++;
+    if (p->marker && p->index != p->d.applied + 1) { /* something came between: not covered */
+        p->marker = m->taking = m->asked = false;
+        m->stats.snapshot_failures++;
+    }
     if (p->marker) {
         m->taking = m->asked = false;
         m->stats.snapshots++;

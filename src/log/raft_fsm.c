@@ -59,6 +59,26 @@ static bool reserve(struct raft_log *l, size_t len)
     return go;
 }
 
+static void finish(struct raft_log *l)
+{
+    l->snap.state = SNAP_IDLE;
+    l->snap.asked = false;
+    raft_set_snapshot_threshold(&l->raft, UINT_MAX);
+    pthread_mutex_lock(&l->lock);
+    l->snapshot_busy = false;
+    pthread_mutex_unlock(&l->lock);
+}
+
+static void fail(struct raft_log *l, const char *why)
+{
+    if (!l->snap.alarmed)
+        l->snapshot_failures++;
+    l->snap.retry_ms = uv_now(&l->loop) + SNAP_RETRY_MS;
+    LOG_WARNING("log: snapshot failed, the log keeps growing: why=\"%s\" index=%llu dir=%s", why,
+                l->snap.index + (raft_index)l->log.base, l->dir);
+    finish(l);
+}
+
 static void arm(struct raft_log *l, const struct proposal *marker, raft_index index)
 {
     ASSERT(l->snap.state == SNAP_ASKED);
@@ -107,32 +127,16 @@ static int fsm_apply(struct raft_fsm *fsm, const struct raft_buffer *buf, void *
     raft_publish(l);
     log_post_committed(&l->log, index + l->log.base, codec_get64(trailer + 8),
                        slice_of(buf->base, len), own);
-    if (own && l->inflight->marker)
-        arm(l, l->inflight, index);
+    if (own && l->inflight->marker) {
+        if (index + (raft_index)l->log.base == l->inflight->d.applied + 1)
+            arm(l, l->inflight, index);
+        else
+            fail(l, "an entry came between it and what is durable");
+    }
     return 0;
 }
 
 /* ---- snapshot --------------------------------------------------------------------------- */
-
-static void finish(struct raft_log *l)
-{
-    l->snap.state = SNAP_IDLE;
-    l->snap.asked = false;
-    raft_set_snapshot_threshold(&l->raft, UINT_MAX);
-    pthread_mutex_lock(&l->lock);
-    l->snapshot_busy = false;
-    pthread_mutex_unlock(&l->lock);
-}
-
-static void fail(struct raft_log *l, const char *why)
-{
-    if (!l->snap.alarmed)
-        l->snapshot_failures++;
-    l->snap.retry_ms = uv_now(&l->loop) + SNAP_RETRY_MS;
-    LOG_WARNING("log: snapshot failed, the log keeps growing: why=\"%s\" index=%llu dir=%s", why,
-                l->snap.index + (raft_index)l->log.base, l->dir);
-    finish(l);
-}
 
 void raft_fsm_marker_failed(struct raft_log *l)
 {

@@ -359,6 +359,35 @@ static void snapshot_behind_a_doubtful_write(void)
                     "not take effect");
 }
 
+static void no_snapshot_behind_what_no_checkpoint_has(void)
+{
+    struct sock *s;
+
+    scene_quiet();
+    sim.profile.snapshot_groups = 2;
+    scene_start();
+    s = scene_open();
+    scene_send(s, "SET a v");
+    scene_commit();
+    scene_send(s, "SET b v");
+    scene_commit();
+    scene_send(s, "SET c v");
+    scene_turn();
+    log_mem_doubt(node_server()->log, 1); /* "may have been applied", and it stays in the log */
+    scene_work();
+    scene_work(); /* both checkpoints: the marker stands behind it */
+    if (log_mem_pending(node_server()->log) != 2)
+        sim_fail("no marker");
+    log_mem_commit(node_server()->log, 2);
+    scene_turn();
+    node_crash("before the next checkpoint");
+    scene_finish();
+    s = scene_open();
+    scene_send(s, "GET c");
+    scene_finish();
+    scene_expect(s, "$1\r\nv");
+}
+
 static void a_read_that_fails_says_so(void)
 {
     struct sock *s = with_large_on_disk();
@@ -444,6 +473,7 @@ const struct scene scenes[] = {
     {"no TTL ends early after a crash", no_ttl_ends_early_after_a_crash},
     {"a snapshot waits for a TICK", snapshot_behind_a_tick},
     {"a snapshot waits for a write that was answered unknown", snapshot_behind_a_doubtful_write},
+    {"no snapshot behind what no checkpoint has", no_snapshot_behind_what_no_checkpoint_has},
     {"a read that fails says so", a_read_that_fails_says_so},
     {"a write that took effect does not seem to fail",
      a_write_that_took_effect_does_not_seem_to_fail},
