@@ -15,7 +15,8 @@
  * entry at a time. So the descriptor is exact: between N and the snapshot lies only the marker,
  * whose content is a time stamp. Then the threshold is UINT_MAX again. The raft thread never waits
  * for a checkpoint, and there is no window in which the descriptor could be behind the snapshot.
- * A snapshot at any other index would lose what lies between at the next start: it is refused.
+ * A snapshot at any other index would lose what lies between at the next start: it is refused. So
+ * is one whose marker is not N+1: an entry whose outcome was told as unknown came before it.
  *
  * A snapshot that libraft took and never finalizes (a file system without O_TMPFILE, a full disk:
  * it retries for ever and says nothing) counts as a failure after SNAP_LATE_MS and is logged. When
