@@ -25,6 +25,9 @@
 
 #define NAME_MAX_LEN 64
 #define LOADING_GRACE_US 1000000 /* commands wait this long for a start before -LOADING */
+/* Bytes of arguments: smaller ones are kept, or the process ends. */
+#define ARGS_LARGE ((size_t)64 << 10)
+#define READ_ARGS_LARGE ((size_t)256 << 10) /* 2,048 keys of vLLM: about one slice of KVMATCH */
 
 static const struct command *const groups[] = {
     commands_string, commands_string_write, commands_key, commands_scan,
@@ -308,10 +311,13 @@ static bool borrow_args(struct request *rq, struct conn *c)
     return true;
 }
 
-/* Arguments that take much memory are copied ahead of the command: now it can still be refused. */
+/* Arguments that take much memory are copied ahead of the command: now it can still be refused. A
+ * read borrows them to its end, unless it is so long that it may have to pause. */
 static void take_args(struct request *rq, struct conn *c)
 {
-    if (!borrow_args(rq, c) || !request_keep_large_args(rq))
+    bool stays = rq->write || c->in_multi;
+
+    if (!borrow_args(rq, c) || !request_keep_large_args(rq, stays ? ARGS_LARGE : READ_ARGS_LARGE))
         rq->argc = 0;
 }
 

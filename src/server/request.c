@@ -28,8 +28,7 @@
 
 #define ERROR_TEXT_MAX 1024
 
-#define SLICE_US 500                  /* a listing or match holds the loop no longer than this */
-#define ARGS_LARGE ((size_t)64 << 10) /* smaller ones are kept, or the process ends */
+#define SLICE_US 500 /* a listing or match holds the loop no longer than this */
 
 struct upload *upload_new(struct buf *buf)
 {
@@ -147,9 +146,9 @@ void request_keep_args(struct request *rq)
         PANIC("out of memory for a request");
 }
 
-bool request_keep_large_args(struct request *rq)
+bool request_keep_large_args(struct request *rq, size_t large)
 {
-    return args_size(rq) < ARGS_LARGE || keep_args(rq);
+    return args_size(rq) < large || keep_args(rq);
 }
 
 /* What is in the connection's output may leave at any moment: a reply that must not, because its

@@ -103,7 +103,7 @@ struct request *request_new(struct server *s, struct conn *conn, const struct co
 void request_free(struct request *rq);
 /* Copies what argv still borrows from the parser: the request goes on after its start. */
 void request_keep_args(struct request *rq);
-bool request_keep_large_args(struct request *rq); /* if they are; false: there is no memory */
+bool request_keep_large_args(struct request *rq, size_t large); /* false: there is no memory */
 
 /* Where to write the reply. Valid until the next event. */
 struct emit *request_emit(struct request *rq);
