@@ -105,24 +105,23 @@ static enum plan set_plan(struct request *rq, struct entry_writer *unit)
 /* The write is in the log and holds; a plain IOERR would say that it failed. */
 static void begin_old(struct request *rq, int err)
 {
-    if (err == ERR_CORRUPT || err == ERR_NOTFOUND)
-        emit_nil(request_emit(rq));
-    else if (err != 0)
+    if (err == 0 || err == ERR_CORRUPT || err == ERR_NOTFOUND)
+        value_begin(rq, err);
+    else
         request_error(rq, "UNKNOWN the write took effect, but the value before it cannot be read, "
                           "see the server log");
 }
 
 static void reply_old(struct request *rq, const struct fsm_result *r)
 {
-    const struct value_part whole = {0, r->old.length, begin_old, NULL};
+    const struct value_part whole = {0, r->old.length,
+                                     r->status == FSM_OK ? begin_old : value_begin, NULL};
 
     command_count_lookup(rq, r->has_old);
-    if (!r->has_old)
-        emit_nil(request_emit(rq));
-    else if (r->status != FSM_OK)
-        value_reply(rq, rq->argv[1], &r->old);
-    else
+    if (r->has_old)
         value_send(rq, rq->argv[1], &r->old, &whole);
+    else
+        emit_nil(request_emit(rq));
 }
 
 static void set_result(struct request *rq, const struct fsm_result *r)
