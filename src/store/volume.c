@@ -64,17 +64,21 @@ struct volume *volumes_find(const struct volumes *v, uint32_t number)
 
 /* Totals are kept, not summed: every write asks for them. A change of a volume stands between
  * count_out and count_in. */
+static bool is_given_back(const struct volume *vol)
+{
+    return vol->live_records == 0 &&
+           (vol->state == VOLUME_SEALED ||
+            (vol->state == VOLUME_FAILED && volume_has_file(vol))); /* volume_drop.c */
+}
+
 static bool is_empty(const struct volume *vol)
 {
-    bool given_back = vol->state == VOLUME_SEALED ||
-                      (vol->state == VOLUME_FAILED && volume_has_file(vol)); /* volume_drop.c */
-
-    return given_back && vol->live_records == 0 && vol->pins == 0;
+    return is_given_back(vol) && vol->pins == 0;
 }
 
 static bool is_held(const struct volume *vol)
 {
-    return vol->state == VOLUME_SEALED && vol->live_records == 0 && vol->pins > 0;
+    return is_given_back(vol) && vol->pins > 0;
 }
 
 static uint64_t usable(const struct volume *vol)

@@ -62,7 +62,7 @@ struct volumes_stats {
     uint64_t can_grow;      /* another file may be formatted, or is, or is tried again */
     uint64_t cannot_format; /* files are missing, and it has failed a few times in a row */
     uint64_t empty; /* SEALED, FAILED without record or pin: room with the next checkpoint */
-    uint64_t held;  /* SEALED without record, but pinned: empty when its readers are done */
+    uint64_t held;  /* the same, but pinned: empty when its readers are done */
     uint64_t capacity_bytes, live_bytes, live_records, pinned, recycled, format_errors;
 };
 
