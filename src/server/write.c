@@ -763,7 +763,7 @@ void write_cancel(struct write *w)
     w->undurable_tail = &w->undurable;
     w->waiting_tail = &w->waiting;
     w->in_flight = 0;
-    w->queued_bytes = 0;
+    w->queued_bytes = w->ahead_ops = w->ahead_bytes = 0;
 }
 
 void write_init_cluster(struct write *w)
