@@ -103,7 +103,8 @@ int log_propose(struct log *log, struct slice entry, uint64_t token)
 }
 
 /* A descriptor that says less than what was applied would make a restart skip the difference, so
- * both halves of the caller's promise are checked here. */
+ * both halves of the caller's promise are checked here. An entry of unknown outcome may still come
+ * before the marker: the back ends look at the marker's index. */
 int log_snapshot(struct log *log, const struct log_descriptor *d, struct slice marker)
 {
     int rc = admit(log, marker, LOG_MARKER_MAX);

@@ -98,7 +98,9 @@ int log_propose(struct log *log, struct slice entry, uint64_t token);
 
 /* Everything ≤ d->applied is durable in the index and nothing is in flight (asserted): writes a
  * marker entry (`marker`, ≤ LOG_MARKER_MAX, applied as any other) and takes the snapshot right
- * behind it. ERR_AGAIN: the last one is still being written. */
+ * behind it; none if another entry comes between (one that on_failed said ERR_UNKNOWN of): that
+ * counts as a failure, and on_need_snapshot comes again. ERR_AGAIN: the last one is still being
+ * written. */
 int log_snapshot(struct log *log, const struct log_descriptor *d, struct slice marker);
 
 void log_stats(const struct log *log, struct log_stats *out);

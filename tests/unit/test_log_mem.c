@@ -247,6 +247,29 @@ TEST(a_medium_shorter_than_the_store_is_refused)
     log_medium_free(medium);
 }
 
+TEST(no_snapshot_where_an_entry_came_between)
+{
+    struct harness h;
+    struct log_stats s;
+
+    start(&h);
+    CHECK_EQ_INT(harness_propose(&h, 0, 16), 0);
+    log_mem_doubt(h.log, 1);
+    harness_drain(&h);
+    CHECK_EQ_INT(harness_snapshot(&h), 0);
+    log_mem_commit(h.log, 2);
+    harness_drain(&h);
+    log_stats(h.log, &s);
+    CHECK_EQ_U64(s.snapshots, 0);
+    CHECK_EQ_U64(s.snapshot_failures, 1);
+    CHECK_EQ_INT(harness_snapshot(&h), 0);
+    log_mem_commit(h.log, 1);
+    harness_drain(&h);
+    log_stats(h.log, &s);
+    CHECK_EQ_U64(s.snapshots, 1);
+    harness_fini(&h);
+}
+
 TEST(what_is_in_doubt_may_still_come)
 {
     struct harness h;

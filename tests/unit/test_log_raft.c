@@ -10,6 +10,7 @@
 #include <sys/wait.h>
 
 #include "base/err.h"
+#include "log/log_int.h"
 #include "log_harness.h"
 #include "test.h"
 #include "tmpdir.h"
@@ -324,6 +325,32 @@ TEST(snapshot_shortens_the_log)
     log_stats(h.log, &s);
     CHECK_EQ_U64(s.snapshot_index, applied + 1);
     CHECK_EQ_U64(s.groups_since_snapshot, 20);
+    harness_fini(&h);
+}
+
+/* What stands between the descriptor and the marker would be lost at the next start. */
+TEST(no_snapshot_where_an_entry_came_between)
+{
+    struct harness h;
+    struct log_stats s;
+
+    harness_init(&h, LOG_RAFT, tmpdir());
+    CHECK_EQ_INT(harness_start(&h), 0);
+    CHECK(harness_propose_all(&h, 0, 9, 4096, 1));
+    CHECK_EQ_INT(harness_propose(&h, 9, 4096), 0);
+    h.log->unanswered--; /* as when its outcome was said to be unknown */
+    CHECK_EQ_INT(harness_snapshot(&h), 0);
+    h.log->unanswered++;
+    CHECK(harness_until(&h, 11));
+    CHECK(harness_propose_all(&h, 11, 3, 4096, 1));
+    log_stats(h.log, &s);
+    CHECK_EQ_U64(s.snapshots, 0);
+    CHECK_EQ_U64(s.snapshot_failures, 1);
+    restart(&h);
+    CHECK_EQ_U64(h.restored, 0);
+    CHECK_EQ_U64(h.count, 14);
+    CHECK_EQ_INT(harness_snapshot(&h), 0);
+    CHECK(harness_until_snapshots(&h, 1));
     harness_fini(&h);
 }
 
