@@ -289,6 +289,12 @@ static bool may_be_condemned(void)
     return lease_condemns(store_lease(s->store), clock_now_ms(&s->clock));
 }
 
+static bool misses_some(const struct step *s, const struct reply *r)
+{
+    return s->kind == STEP_EXISTS && r->type == REPLY_INT &&
+           r->number < __builtin_popcount(s->mask);
+}
+
 /* The part of the i-th key that was asked for says this; the others say nothing. */
 static void match_steps(struct cmd *c, const struct reply *r)
 {
@@ -376,7 +382,7 @@ static void step_replies(struct cmd *c, struct answer *a)
             if (element >= 0 && (a->reply.type != REPLY_ARRAY || (size_t)element >= a->reply.len))
                 sim_fail("an array without element %d", element);
             r = element < 0 ? &a->reply : &a->reply.elements[element];
-            if (running->op.steps[s].kind == STEP_EXISTS && may_be_condemned())
+            if (misses_some(&running->op.steps[s], r) && may_be_condemned())
                 continue;
             if (!is_refusal(r)) /* else its value could not be read: it says nothing */
                 running->op.steps[s].reply = r;
@@ -393,7 +399,7 @@ static void note_leases(const struct cmd *c, const struct reply *r)
     const struct step *s = c->nparts == 1 ? &c->parts[0].op.steps[0] : NULL;
 
     if (s == NULL || c->kind != CMD_PLAIN || s->kind != STEP_EXISTS || r->type != REPLY_INT ||
-        r->number != __builtin_popcount(s->mask))
+        misses_some(s, r))
         return;
     for (int key = 0; key < GROUP_KEYS; key++)
         if (s->mask >> key & 1)

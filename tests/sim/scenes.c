@@ -335,7 +335,8 @@ static void snapshot_behind_a_tick(void)
     scene_expect(s, "+OK\r\n+OK");
 }
 
-static void snapshot_behind_a_doubtful_write(void)
+/* A snapshot is due, and SET c "may have been applied": it is in the log. */
+static struct sock *with_a_doubtful_write(void)
 {
     struct sock *s;
 
@@ -349,7 +350,14 @@ static void snapshot_behind_a_doubtful_write(void)
     scene_commit();
     scene_send(s, "SET c v");
     scene_turn();
-    log_mem_doubt(node_server()->log, 1); /* "may have been applied" */
+    log_mem_doubt(node_server()->log, 1);
+    return s;
+}
+
+static void snapshot_behind_a_doubtful_write(void)
+{
+    struct sock *s = with_a_doubtful_write();
+
     scene_turn();
     node_work();    /* the first checkpoint */
     scene_turn();   /* nothing seems to be under way: the second begins */
@@ -361,19 +369,8 @@ static void snapshot_behind_a_doubtful_write(void)
 
 static void no_snapshot_behind_what_no_checkpoint_has(void)
 {
-    struct sock *s;
+    struct sock *s = with_a_doubtful_write();
 
-    scene_quiet();
-    sim.profile.snapshot_groups = 2;
-    scene_start();
-    s = scene_open();
-    scene_send(s, "SET a v");
-    scene_commit();
-    scene_send(s, "SET b v");
-    scene_commit();
-    scene_send(s, "SET c v");
-    scene_turn();
-    log_mem_doubt(node_server()->log, 1); /* "may have been applied", and it stays in the log */
     scene_work();
     scene_work(); /* both checkpoints: the marker stands behind it */
     if (log_mem_pending(node_server()->log) != 2)
