@@ -19,6 +19,7 @@ pytestmark = [
 ]
 
 MIB = 1 << 20
+SMALL = {"max_store_bytes": "128mb", "volume_size": "16mb", "max_index_bytes": "64mb"}
 
 
 @pytest.fixture
@@ -53,12 +54,7 @@ def test_a_start_on_a_full_disk_too_small_for_a_ballast(
     taken = small_disk / "taken"
     with taken.open("wb") as f:
         os.posix_fallocate(f.fileno(), 0, 480 * MIB)
-    server = new_server(
-        data_dir=str(small_disk / "data"),
-        max_store_bytes="128mb",
-        volume_size="16mb",
-        max_index_bytes="64mb",
-    )
+    server = new_server(data_dir=str(small_disk / "data"), **SMALL)
     with server.client() as c:
         for n in range(10):
             c.ok("SET", f"k{n}", f"value {n}")
@@ -124,13 +120,7 @@ def test_full_disk(
     small_disk: Path, new_server: Callable[..., Server], restart: bool, raft: str
 ) -> None:
     data = small_disk / "data"
-    server = new_server(
-        data_dir=str(data),
-        raft=raft,
-        max_store_bytes="128mb",
-        volume_size="16mb",
-        max_index_bytes="64mb",
-    )
+    server = new_server(data_dir=str(data), raft=raft, **SMALL)
     with server.client() as c:
         for n in range(200):
             c.ok("SET", f"k{n}", f"value {n}")
