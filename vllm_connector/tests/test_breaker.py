@@ -31,7 +31,6 @@ def test_closed_it_lets_everything_through(breaker: Breaker) -> None:
     assert all(breaker.allows() for _ in range(10))
     breaker.succeeded()
     assert not breaker.rests
-    assert breaker.opened == 0
 
 
 def test_after_a_failure_one_call_a_pause_may_try(breaker: Breaker, clock: Clock) -> None:
@@ -57,8 +56,7 @@ def test_the_probe_decides(breaker: Breaker, clock: Clock) -> None:
     clock.now += 2.1
     assert breaker.allows()
     breaker.succeeded()
-    assert breaker.allows()
-    assert breaker.opened == 1
+    assert all(breaker.allows() for _ in range(10))
 
 
 def test_the_log_has_a_line_for_each_change(

@@ -46,6 +46,15 @@ def test_a_stalled_server_costs_the_deadline_once(misbehaving: Misbehaving) -> N
     asked.close()
 
 
+def test_what_is_found_is_leased(misbehaving: Misbehaving) -> None:
+    for lease_ms, options in ((1500, [b"LEASE", b"1500"]), (0, [])):
+        misbehaving.answers = [b":2\r\n"]
+        asked = Lookup(misbehaving.url, 5.0, 60.0, lease_ms)
+        assert asked.match(KEYS[:2]) == 2
+        assert misbehaving.commands.pop() == [b"KVMATCH", *KEYS[:2], *options]
+        asked.close()
+
+
 def test_it_goes_on_after_the_pause(misbehaving: Misbehaving) -> None:
     misbehaving.answers = [[CLOSE], b":3\r\n"]
     asked = lookup(misbehaving.url, pause_s=0.001)

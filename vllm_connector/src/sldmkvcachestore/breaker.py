@@ -26,7 +26,6 @@ class Breaker:
         self._clock = clock
         self._lock = threading.Lock()
         self._open_until: float | None = None
-        self.opened = 0
 
     def allows(self) -> bool:
         """Whether a call may be tried now; the one that may probe is told so once a pause."""
@@ -51,7 +50,6 @@ class Breaker:
         with self._lock:
             was_open = self._open_until is not None
             self._open_until = self._clock() + self._pause_s
-            self.opened += not was_open
         if not was_open:
             logger.warning("%s: the store is left alone, tried again later: %s", self._name, why)
 

@@ -28,13 +28,13 @@ def digest(facts: Mapping[str, Any]) -> str:
 def weights_of(model: str) -> str:
     """What identifies the weights of a model folder: sizes and samples of its files' bytes.
 
-    A name from a hub is identified by the name and revision alone: an empty text.
+    An empty text where there are no such files: a name from a hub, say.
     """
-    folder = Path(model)
-    if not folder.is_dir():
+    files = sorted(p for pattern in WEIGHT_FILES for p in Path(model).glob(pattern))
+    if not files:
         return ""
     state = hashlib.sha256()
-    for path in sorted(p for pattern in WEIGHT_FILES for p in folder.glob(pattern)):
+    for path in files:
         size = path.stat().st_size
         state.update(f"{path.name} {size}\n".encode())
         with path.open("rb") as file:
@@ -44,10 +44,10 @@ def weights_of(model: str) -> str:
     return state.hexdigest()
 
 
-def facts_of(vllm_config: Any, kv_cache_config: Any, root_hash: bytes) -> dict[str, Any]:
-    """What a block's bytes depend on, from vLLM's configuration; the same in all its processes.
+def facts_of(vllm_config: Any, kv_cache_config: Any) -> dict[str, Any]:
+    """What a block's bytes depend on, from vLLM's configuration. Reads samples of the weights.
 
-    root_hash: vLLM's NONE_HASH, from which all block hashes descend.
+    Where they are known a folder's name does not matter: it may differ from host to host.
     """
     import torch
     import vllm
@@ -55,19 +55,18 @@ def facts_of(vllm_config: Any, kv_cache_config: Any, root_hash: bytes) -> dict[s
 
     model, cache = vllm_config.model_config, vllm_config.cache_config
     parallel = vllm_config.parallel_config
+    weights = weights_of(model.model)
     hf_config = model.hf_config.to_dict()
     for name in ("_name_or_path", "transformers_version"):
         hf_config.pop(name, None)
     return {
-        "model": model.model,
-        "revision": model.revision,
-        "weights": weights_of(model.model),
+        "model": weights or [model.model, model.revision],
         "load": [str(vllm_config.load_config.load_format), model.seed],
         "config": hf_config,
         "quantization": model.quantization,
         "dtype": str(model.dtype),
         "cache_dtype": str(cache.cache_dtype),
-        "hash": [cache.prefix_caching_hash_algo, root_hash.hex(), kv_cache_config.hash_block_size],
+        "hash": [cache.prefix_caching_hash_algo, kv_cache_config.hash_block_size],
         "groups": [
             [
                 type(group.kv_cache_spec).__name__,
@@ -88,6 +87,7 @@ def facts_of(vllm_config: Any, kv_cache_config: Any, root_hash: bytes) -> dict[s
         "platform": [
             current_platform.device_type,
             torch.backends.cpu.get_cpu_capability(),
+            torch.cpu.get_capabilities().get("amx_tile", False),
             vllm.__version__,
         ],
     }

@@ -70,6 +70,7 @@ class SLDMKVCacheConnector(KVConnectorBase_V1):  # type: ignore[misc]
                 'set it to "recompute"',
                 transfer.kv_load_failure_policy,
             )
+        self._facts = namespace.facts_of(self._vllm_config, self._kv_cache_config)
         self._lookup = Lookup(
             options.url,
             options.lookup_timeout_ms / 1000,
@@ -89,8 +90,8 @@ class SLDMKVCacheConnector(KVConnectorBase_V1):  # type: ignore[misc]
     def _key_prefix(self) -> bytes:
         from vllm.v1.core import kv_cache_utils
 
-        root = kv_cache_utils.NONE_HASH
-        facts = namespace.facts_of(self._vllm_config, self._kv_cache_config, root)
+        # All block hashes descend from the root; vLLM makes it after its connectors.
+        facts = {**self._facts, "root": kv_cache_utils.NONE_HASH.hex()}
         name = namespace.digest(facts)
         logger.info("KV cache namespace %s: %s", name, facts)
         return b"vllm:%b:" % name.encode()

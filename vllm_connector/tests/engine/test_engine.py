@@ -50,8 +50,8 @@ def make_model(folder: Path, seed: int) -> Path:
 
 @pytest.fixture(scope="session")
 def models(scratch: Path) -> list[Path]:
-    """Two models that differ in nothing but their weights."""
-    return [make_model(scratch / f"model-{seed}" / "m", seed) for seed in (1, 2)]
+    """Two models that differ in nothing but their weights, and one of them in another place."""
+    return [make_model(scratch / f"model-{n}" / "m", seed) for n, seed in enumerate((1, 2, 1))]
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +116,7 @@ def test_warm_after_kill_and_right_whatever_the_store_holds(
 
     server.kill()
     server.start()
-    warm = life(prompts, server.url)
+    warm = life(prompts, server.url, model=models[2])
     assert tokens(warm) == tokens(plain)
     assert cached(warm) == [FOUND, FOUND, FOUND]
 
